@@ -1,0 +1,27 @@
+//! The sidecar of Attaché. Envoy carries every byte; this process decides once per request and keeps the books.
+//!
+//! # The life of a request, as the sidecar sees it
+//!
+//! ```text
+//! 1 key     gate asks /internal/v1/keys/lookup on a miss      server::internal   -> store::KeyStore
+//! 2 ask     ext_proc request headers carry contract::Ask      server::ext_proc
+//! 3 decide  key, model access, candidates, fallbacks          routing::decide    -> Decision (a value)
+//!           reservation of requests and tokens                store::Counters
+//! 4 answer  plan + note as dynamic metadata, retry headers    server::ext_proc
+//! 5 settle  usage batch to /internal/v1/usage                 server::internal   -> ledger::Spool (durable) -> ack
+//!           reservation settled, failures -> cooldowns        store::Counters
+//!           priced, written in batches                        ledger::Writer     -> store::Ledger
+//! ```
+//!
+//! Beside it: [`config`] (LiteLLM's YAML, strict, an immutable [`routing::Snapshot`] at the end), [`envoy`]
+//! (bootstrap text and xDS: one cluster per deployment, secrets), [`server`] (listeners, admin API, health).
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod envoy;
+pub mod ledger;
+pub mod prices;
+pub mod routing;
+pub mod server;
+pub mod store;

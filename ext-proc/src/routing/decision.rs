@@ -1,0 +1,46 @@
+use std::time::Duration;
+
+use attache_llm::error::ApiError;
+
+use crate::store::Reservation;
+
+/// What the sidecar decided about one request: a value, so that a lease can later be the same value with a
+/// larger reservation and a longer validity.
+#[derive(Debug)]
+pub struct Decision {
+    /// Attempts in order; never empty. Each names a cluster that Envoy has acknowledged.
+    pub plan: Vec<PlanStep>,
+    /// Group planned for, after aliases.
+    pub group: String,
+    /// What was reserved; settled by the usage record. Dropping it unsettled refunds it.
+    pub reservation: Reservation,
+    pub timeouts: Timeouts,
+    /// Headers for the client's answer.
+    pub response_headers: Vec<(String, String)>,
+    /// How long, and for how many requests, the decision holds (1 until leases exist).
+    pub valid_for: Duration,
+    pub uses: u32,
+    /// Generation of the snapshot that decided.
+    pub generation: u64,
+}
+
+/// One attempt of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanStep {
+    pub deployment: String,
+    pub cluster: String,
+    pub group: String,
+}
+
+/// Limits for Envoy, per request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Whole request (`x-envoy-upstream-rq-timeout-ms`).
+    pub total: Duration,
+    /// One attempt (`x-envoy-upstream-rq-per-try-timeout-ms`); for streams the time to the first event, since
+    /// the adapter holds the headers until then.
+    pub per_try: Option<Duration>,
+}
+
+/// Refusal or decision.
+pub type Verdict = Result<Decision, ApiError>;

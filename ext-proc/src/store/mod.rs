@@ -1,0 +1,65 @@
+//! Stores: one trait per concern, each with an embedded default (in process, SQLite) and a production backend
+//! (Redis, Postgres), chosen by configuration. One test suite runs over all of them.
+
+mod reservation;
+mod types;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use reservation::Reservation;
+pub use types::{Charge, Cooldown, KeyRow, LedgerTotals, NewKey, SpendRow, StoreError};
+
+/// Virtual keys (table `attache_keys`).
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// One key by its hash, blocked and expired ones included.
+    async fn key(&self, hash: &str) -> Result<Option<KeyRow>, StoreError>;
+    /// Inserts; a hash or alias that exists is [`StoreError::Conflict`] naming which.
+    async fn insert_key(&self, key: NewKey) -> Result<KeyRow, StoreError>;
+    /// Deletes by hash, returning the hashes that existed. The spend rows stay.
+    async fn delete_keys(&self, hashes: &[String]) -> Result<Vec<String>, StoreError>;
+    /// Hashes of these aliases.
+    async fn hashes_of_aliases(&self, aliases: &[String]) -> Result<Vec<(String, String)>, StoreError>;
+    /// Blocks or unblocks; `None` when unknown.
+    async fn set_blocked(&self, hash: &str, blocked: bool) -> Result<Option<KeyRow>, StoreError>;
+    /// Is the store reachable?
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Spend rows (table `attache_spend`), unique by `call_id`.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Writes rows in one transaction, ignoring those whose `call_id` is there already, and adds the cost of
+    /// the new ones to `attache_keys.spend_nanos`. Returns how many were new.
+    async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError>;
+    /// Newest first, at most `limit`; of one key if `key` is given.
+    async fn rows(&self, key: Option<&str>, limit: u32) -> Result<Vec<SpendRow>, StoreError>;
+    /// One row.
+    async fn row(&self, call_id: &str) -> Result<Option<SpendRow>, StoreError>;
+    /// Sums over everything (tests, `/global/spend`).
+    async fn totals(&self) -> Result<LedgerTotals, StoreError>;
+}
+
+/// Counters, reservations and cooldowns, shared by replicas when the backend is Redis.
+///
+/// Every call has a deadline of its own (20 ms over Redis); on [`StoreError::Unavailable`] the caller goes on
+/// with the in-process twin and says so.
+#[async_trait]
+pub trait Counters: Send + Sync {
+    /// Adds all charges atomically under a lease; after `lease` without settling they are taken back.
+    async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError>;
+    /// Replaces what `id` reserved by `actual` (same counters). Settling twice is settling once: returns false
+    /// when `id` is unknown or settled already.
+    async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError>;
+    /// Current values, 0 where there is none.
+    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError>;
+    /// Counts a failure of a deployment; when more than `allowed_fails` fell within `cooldown`, cools it down
+    /// (at once if `retry_after` is given, for that long) and returns until when. The later deadline wins.
+    async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError>;
+    /// Deployments cooling now, with their deadline in Unix milliseconds.
+    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError>;
+    /// Is the backend reachable?
+    async fn ping(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,32 @@
+use serde::{Deserialize, Serialize};
+
+use crate::price::Price;
+use crate::provider::Provider;
+
+/// One deployment as the adapter sees it: the JSON string in its cluster's metadata ([`super::DEPLOYMENT_KEY`]).
+///
+/// The credential is not here: Envoy injects it from SDS after the adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentMeta {
+    pub contract: u32,
+    /// Deployment id: `model_info.id`, or the hash of group and parameters. Shown as `x-litellm-model-id`.
+    pub id: String,
+    /// Model group (`model_name`) it belongs to.
+    pub group: String,
+    pub provider: Provider,
+    /// Model name as the provider knows it (for Azure: the deployment name).
+    pub model: String,
+    /// `:authority` of the upstream, with a port only if not the scheme's own.
+    pub authority: String,
+    /// Path prefix without a trailing slash, e.g. `/v1`; the adapter appends the endpoint.
+    pub base_path: String,
+    /// Azure's `api-version` query parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Headers to set on every request (`extra_headers`, `organization`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Price for the spend statistics; `None` when unknown (the ledger then has null).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+}

@@ -1,0 +1,57 @@
+//! The contract between filter and sidecar. Both sides compile this module; nothing else crosses the wire.
+//!
+//! ```text
+//! gate    -> sidecar   POST /internal/v1/keys/lookup      KeyLookup      -> KeyAnswer
+//! gate    -> sidecar   POST /internal/v1/keys/changes     KeyChangesAsk  -> KeyChanges
+//! gate    -> sidecar   ext_proc request headers           x-attache-ask: Ask (JSON)
+//! sidecar -> Envoy     ext_proc dynamic metadata          namespace "attache": PLAN_KEY, NOTE_KEY
+//! sidecar -> adapter   CDS cluster metadata               namespace "attache": DEPLOYMENT_KEY (DeploymentMeta, JSON)
+//! gate    -> sidecar   POST /internal/v1/usage            UsageBatch     -> UsageAck
+//! ```
+//!
+//! Every message carries [`VERSION`]; a side that meets another version refuses it by name (HTTP 409 on the
+//! internal endpoints, 503 to the client) instead of guessing. Within one version fields may be added, never
+//! renamed: readers ignore what they do not know.
+
+mod config;
+mod deployment;
+mod keys;
+mod request;
+mod usage_record;
+
+pub use config::GateConfig;
+pub use deployment::DeploymentMeta;
+pub use keys::{KeyAnswer, KeyChanges, KeyChangesAsk, KeyLookup, KeyRecord};
+pub use request::{Ask, Note};
+pub use usage_record::{AttemptOutcome, AttemptRecord, UsageAck, UsageBatch, UsageRecord};
+
+/// Version of the contract. Raise it when a field changes its meaning.
+pub const VERSION: u32 = 1;
+
+/// Prefix of every header that only the gate and the sidecar may set; the gate strips it from clients.
+pub const HEADER_PREFIX: &str = "x-attache-";
+/// Gate to sidecar: the [`Ask`] as one line of ASCII-safe JSON.
+pub const ASK_HEADER: &str = "x-attache-ask";
+/// Filter-made replies carry this request header, so that Envoy's local_reply_config leaves their bodies alone.
+pub const REPLY_HEADER: &str = "x-attache-reply";
+
+/// Namespace of dynamic metadata and cluster metadata.
+pub const METADATA_NAMESPACE: &str = "attache";
+/// Dynamic metadata: the plan for Envoy's `priority_group` cluster specifier (its own schema).
+pub const PLAN_KEY: &str = "priority_groups";
+/// Dynamic metadata: the [`Note`] of the decision, a JSON string.
+pub const NOTE_KEY: &str = "note";
+/// Cluster metadata: the [`DeploymentMeta`], a JSON string.
+pub const DEPLOYMENT_KEY: &str = "deployment";
+
+/// Name of the static Envoy cluster through which the gate reaches the sidecar.
+pub const CONTROL_CLUSTER: &str = "attache_sidecar";
+/// Internal endpoint: one key by its hash.
+pub const KEY_LOOKUP_PATH: &str = "/internal/v1/keys/lookup";
+/// Internal endpoint: keys that changed since a generation.
+pub const KEY_CHANGES_PATH: &str = "/internal/v1/keys/changes";
+/// Internal endpoint: a batch of usage records.
+pub const USAGE_PATH: &str = "/internal/v1/usage";
+
+/// Hash under which the master key's requests are recorded (LiteLLM's own name for it).
+pub const MASTER_KEY_HASH: &str = "litellm_proxy_master_key";
