@@ -20,6 +20,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod envoy;
+pub mod keys;
 pub mod ledger;
 pub mod prices;
 pub mod routing;

@@ -1,6 +1,9 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::Secret;
 
 /// A key to insert.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -102,6 +105,22 @@ pub struct Cooldown {
     pub cooldown: Duration,
     /// The upstream said when to come back (429): cool at once for this long.
     pub retry_after: Option<Duration>,
+}
+
+/// Where keys and ledger live; chosen by `general_settings.database_url`.
+#[derive(Debug, Clone)]
+pub enum DatabaseBackend {
+    /// The embedded default: a file in the data directory.
+    Sqlite { path: PathBuf },
+    Postgres { url: Secret, max_connections: u32, connect_timeout: Duration },
+}
+
+/// Where counters and cooldowns live; chosen by `router_settings.redis_*`.
+#[derive(Debug, Clone)]
+pub enum CounterBackend {
+    /// The embedded default: this process.
+    Memory,
+    Redis { url: Secret },
 }
 
 /// What a store can answer instead of a value.

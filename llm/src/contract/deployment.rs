@@ -23,10 +23,18 @@ pub struct DeploymentMeta {
     /// Azure's `api-version` query parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
+    /// Does the upstream understand `stream_options.include_usage`? Then usage of streams is asked for even when
+    /// the client did not.
+    #[serde(default = "yes")]
+    pub stream_options: bool,
     /// Headers to set on every request (`extra_headers`, `organization`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
     /// Price for the spend statistics; `None` when unknown (the ledger then has null).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
+}
+
+fn yes() -> bool {
+    true
 }
