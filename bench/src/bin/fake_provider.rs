@@ -1,1 +1,36 @@
-fn main() {}
+//! The fake provider's command line.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use attache_bench::journal::Journal;
+use attache_bench::server;
+use clap::Parser;
+use tokio::net::TcpListener;
+
+/// An OpenAI-compatible upstream that misbehaves as its caller asks.
+///
+/// The first path segment names the upstream (`http://HOST/NAME/v1/...`), so one process plays many. Directives come in
+/// the header `x-fake-script: NAME=directive,directive;*=...` or in the model name (`gpt-4o@status:500`):
+/// status:N delay:MS chunk-delay:MS chunks:N split:BYTES error-at:N cut-at:N cut stall-at:N empty no-usage
+/// retry-after:S text:...
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Address to listen on; port 0 takes a free one. The address is printed when it listens.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let args = Args::parse();
+    let listener = TcpListener::bind(args.listen).await?;
+    println!("fake-provider listens on http://{}", listener.local_addr()?);
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = server::serve(listener, Arc::new(Journal::default())) => result,
+        _ = terminate.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}

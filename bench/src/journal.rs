@@ -1,0 +1,183 @@
+//! What arrived, for assertions: `GET /_fake/requests`, `GET /_fake/active`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderMap;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Requests remembered; older ones are forgotten.
+const CAPACITY: usize = 5_000;
+/// Largest body kept as parsed JSON, bytes.
+const SMALL_BODY: usize = 64 * 1024;
+
+/// One request as it arrived.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// Counts from 1.
+    pub id: u64,
+    /// The upstream: first segment of the path.
+    pub name: String,
+    pub method: String,
+    /// Path and query as received.
+    pub path: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
+    /// Header by lower-case name; repeated ones joined by `, `. Credentials are cut to their last four characters.
+    pub headers: Map<String, Value>,
+    pub body_length: usize,
+    /// Parsed body, if it is JSON and small.
+    pub body: Option<Value>,
+    /// Status answered; `null` when the connection was cut instead.
+    pub status: Option<u16>,
+    /// Usage of the answer as planned, whether or not the caller was told.
+    pub usage: Option<Value>,
+}
+
+/// Counts of [`Journal`].
+#[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
+pub struct Active {
+    /// Answers in progress.
+    pub active: u64,
+    /// Answers that the peer left before their end.
+    pub cancelled: u64,
+    /// Answers that were sent whole (or cut by their script).
+    pub finished: u64,
+}
+
+/// Memory of the fake provider.
+#[derive(Debug, Default)]
+pub struct Journal {
+    entries: Mutex<VecDeque<Entry>>,
+    next: AtomicU64,
+    active: AtomicU64,
+    cancelled: AtomicU64,
+    finished: AtomicU64,
+}
+
+impl Journal {
+    /// Remembers a request; its `id` is set here.
+    pub fn record(&self, mut entry: Entry) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entry.id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        if entries.len() == CAPACITY {
+            entries.pop_front();
+        }
+        entries.push_back(entry);
+    }
+
+    /// What is remembered, oldest first; of one upstream if a name is given.
+    #[must_use]
+    pub fn entries(&self, name: Option<&str>) -> Vec<Entry> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|e| name.is_none_or(|name| e.name == name)).cloned().collect()
+    }
+
+    /// Forgets requests and counts; answers in progress stay counted.
+    pub fn clear(&self) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.cancelled.store(0, Ordering::Relaxed);
+        self.finished.store(0, Ordering::Relaxed);
+    }
+
+    /// The counts.
+    #[must_use]
+    pub fn counts(&self) -> Active {
+        Active {
+            active: self.active.load(Ordering::Relaxed),
+            cancelled: self.cancelled.load(Ordering::Relaxed),
+            finished: self.finished.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Lives as long as an answer is in progress. Dropped before [`Guard::finish`], it counts as cancelled by the peer.
+#[derive(Debug)]
+pub struct Guard {
+    journal: Arc<Journal>,
+    finished: bool,
+}
+
+impl Guard {
+    /// Counts an answer as in progress.
+    #[must_use]
+    pub fn new(journal: Arc<Journal>) -> Self {
+        journal.active.fetch_add(1, Ordering::Relaxed);
+        Self { journal, finished: false }
+    }
+
+    /// The answer is out (or ended by its own script).
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.journal.active.fetch_sub(1, Ordering::Relaxed);
+        let count = if self.finished { &self.journal.finished } else { &self.journal.cancelled };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Headers as JSON, credentials masked.
+#[must_use]
+pub fn headers_json(headers: &HeaderMap) -> Map<String, Value> {
+    let mut out = Map::new();
+    for name in headers.keys() {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+        let joined = values.join(", ");
+        let shown = match name.as_str() {
+            "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | "x-litellm-api-key" => {
+                mask(&joined)
+            }
+            _ => joined,
+        };
+        out.insert(name.as_str().to_owned(), Value::String(shown));
+    }
+    out
+}
+
+/// A credential as `...last4`.
+#[must_use]
+pub fn mask(credential: &str) -> String {
+    let tail: Vec<char> = credential.chars().rev().take(4).collect();
+    format!("...{}", tail.iter().rev().collect::<String>())
+}
+
+/// The body as JSON, if it is small.
+#[must_use]
+pub fn small_body(body: &[u8], parsed: &Value) -> Option<Value> {
+    (body.len() <= SMALL_BODY && !parsed.is_null()).then(|| parsed.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_masked() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", "Bearer sk-secret-1234".parse().unwrap());
+        headers.append("x-two", "a".parse().unwrap());
+        headers.append("x-two", "b".parse().unwrap());
+        let json = headers_json(&headers);
+        assert_eq!(json["authorization"], "...1234");
+        assert_eq!(json["x-two"], "a, b");
+    }
+
+    #[test]
+    fn a_dropped_guard_is_a_cancelled_answer() {
+        let journal = Arc::new(Journal::default());
+        let mut whole = Guard::new(journal.clone());
+        let cut = Guard::new(journal.clone());
+        assert_eq!(journal.counts().active, 2);
+        whole.finish();
+        drop(whole);
+        drop(cut);
+        assert_eq!(journal.counts(), Active { active: 0, cancelled: 1, finished: 1 });
+    }
+}

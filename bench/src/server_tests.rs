@@ -1,0 +1,138 @@
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use tokio::net::TcpStream;
+
+use super::*;
+
+async fn start() -> (std::net::SocketAddr, Arc<Journal>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let journal = Arc::new(Journal::default());
+    tokio::spawn(serve(listener, journal.clone()));
+    (address, journal)
+}
+
+fn chat(path: &str, script: &str, stream: bool) -> Request<Full<Bytes>> {
+    let body =
+        json!({"model": "gpt-4o", "stream": stream, "messages": [{"role": "user", "content": "hello"}]});
+    Request::post(path)
+        .header("host", "fake")
+        .header("authorization", "Bearer sk-upstream-9876")
+        .header("x-fake-script", script)
+        .body(Full::new(Bytes::from(body.to_string())))
+        .unwrap()
+}
+
+async fn send(
+    address: std::net::SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<(StatusCode, Bytes)> {
+    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut sender, connection) = http1::handshake(io).await?;
+    tokio::spawn(connection);
+    let reply = sender.send_request(request).await?;
+    let status = reply.status();
+    Ok((status, reply.into_body().collect().await?.to_bytes()))
+}
+
+#[test]
+fn paths() {
+    let route = Route::parse("/azure/openai/deployments/gpt-4o/chat/completions");
+    let want = Route { name: "azure", kind: Some(Kind::Chat), models: false, deployment: Some("gpt-4o") };
+    assert_eq!(route, want);
+    assert_eq!(Route::parse("/a/v1/completions").kind, Some(Kind::Completion));
+    assert_eq!(Route::parse("/a/v1/embeddings").kind, Some(Kind::Embeddings));
+    assert!(Route::parse("/a/v1/models").models);
+    assert_eq!(Route::parse("/a").kind, None);
+}
+
+#[tokio::test]
+async fn answers_and_remembers() {
+    let (address, journal) = start().await;
+    let (status, body) = send(address, chat("/one/v1/chat/completions?x=1", "", false)).await.unwrap();
+    assert_eq!(status, 200);
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(answer["object"], "chat.completion");
+    let entries = journal.entries(Some("one"));
+    assert_eq!(entries[0].path, "/one/v1/chat/completions?x=1");
+    assert_eq!(entries[0].headers["authorization"], "...9876");
+    assert_eq!(entries[0].usage.as_ref().unwrap(), &answer["usage"]);
+    assert!(journal.entries(Some("two")).is_empty());
+    let shown =
+        send(address, Request::get("/_fake/requests").body(Full::default()).unwrap()).await.unwrap().1;
+    assert!(!String::from_utf8_lossy(&shown).contains("sk-upstream"));
+}
+
+#[tokio::test]
+async fn a_request_without_credential_is_refused() {
+    let (address, _) = start().await;
+    let mut request = chat("/one/v1/chat/completions", "", false);
+    request.headers_mut().remove("authorization");
+    assert_eq!(send(address, request).await.unwrap().0, 401);
+    let mut request = chat("/one/v1/chat/completions", "", false);
+    request.headers_mut().remove("authorization");
+    request.headers_mut().insert("api-key", "abc".parse().unwrap());
+    assert_eq!(send(address, request).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn scripts_are_played() {
+    let (address, journal) = start().await;
+    let path = "/one/v1/chat/completions";
+    let (status, body) =
+        send(address, chat(path, "two=cut;one=status:429,retry-after:7", false)).await.unwrap();
+    assert_eq!(status, 429);
+    assert!(String::from_utf8_lossy(&body).contains("rate_limit_exceeded"));
+    let (status, body) = send(address, chat(path, "one=error-at:0", true)).await.unwrap();
+    assert_eq!(status, 200);
+    assert!(body.starts_with(b"data: {\"error\""));
+    assert!(send(address, chat(path, "*=cut", true)).await.is_err());
+    assert!(send(address, chat(path, "*=cut-at:2", true)).await.is_err());
+    assert_eq!(send(address, chat(path, "one=nonsense", true)).await.unwrap().0, 400);
+    let (_, whole) = send(address, chat(path, "", true)).await.unwrap();
+    let (_, pieces) = send(address, chat(path, "*=split:3", true)).await.unwrap();
+    assert_eq!(whole, pieces);
+    assert!(whole.ends_with(b"data: [DONE]\n\n"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(journal.counts().cancelled, 0);
+    assert_eq!(journal.counts().active, 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_is_counted() {
+    let (address, journal) = start().await;
+    let left = tokio::time::timeout(
+        Duration::from_millis(100),
+        send(address, chat("/one/v1/chat/completions", "*=stall-at:1", true)),
+    );
+    assert!(left.await.is_err());
+    // The connection task of `send` ends with its sender.
+    let left = tokio::time::timeout(
+        Duration::from_millis(100),
+        send(address, chat("/one/v1/completions", "*=delay:60000", true)),
+    );
+    assert!(left.await.is_err());
+    for _ in 0..50 {
+        if journal.counts().cancelled == 2 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("not seen: {:?}", journal.counts());
+}
+
+#[tokio::test]
+async fn http2_works_without_tls() {
+    let (address, journal) = start().await;
+    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = chat("/one/v1/chat/completions", "", true);
+    *request.uri_mut() = format!("http://{address}/one/v1/chat/completions").parse().unwrap();
+    request.headers_mut().remove("host");
+    let reply = sender.send_request(request).await.unwrap();
+    assert_eq!(reply.status(), 200);
+    assert!(reply.into_body().collect().await.unwrap().to_bytes().ends_with(b"data: [DONE]\n\n"));
+    assert_eq!(journal.entries(None)[0].version, "HTTP/2.0");
+}
