@@ -1,1 +1,130 @@
-//! edit
+//! Splicing a request body in place, slice by slice, without holding it.
+
+use std::ops::Range;
+
+use crate::contract::DeploymentMeta;
+use crate::scan::Scanned;
+
+/// Replacement of a byte range of the original body. An empty range is an insertion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    pub range: Range<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// Edits in order of their place, without overlap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BodyEdits {
+    edits: Vec<Edit>,
+    old_len: usize,
+    injected_usage: bool,
+}
+
+impl BodyEdits {
+    /// What must change so that this deployment understands the body: the provider's model name, and
+    /// `stream_options.include_usage` for streams where the client did not ask and the upstream can.
+    #[must_use]
+    pub fn plan(scanned: &Scanned, meta: &DeploymentMeta) -> Self {
+        let mut edits = Vec::new();
+        let model = serde_json::to_vec(&meta.model).unwrap_or_default();
+        if let Some(range) = scanned.model_range.clone() {
+            if scanned.model.as_deref() != Some(meta.model.as_str()) {
+                edits.push(Edit { range, bytes: model });
+            }
+        } else {
+            edits.push(insertion(scanned.object_start, scanned.empty, b"\"model\":", &model));
+        }
+        let injected_usage = scanned.stream && meta.stream_options && !scanned.include_usage;
+        if injected_usage {
+            let inserted_model = scanned.model_range.is_none();
+            edits.push(usage_edit(scanned, scanned.empty && !inserted_model));
+        }
+        edits.sort_by_key(|edit| edit.range.start);
+        Self { edits, old_len: scanned.len, injected_usage }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    #[must_use]
+    pub fn edits(&self) -> &[Edit] {
+        &self.edits
+    }
+
+    /// Is usage asked for on the gateway's own account? Then the answer's extra usage chunk must be dropped.
+    #[must_use]
+    pub fn injected_usage(&self) -> bool {
+        self.injected_usage
+    }
+
+    /// Length of the original body, bytes.
+    #[must_use]
+    pub fn old_len(&self) -> usize {
+        self.old_len
+    }
+
+    /// Length of the edited body, bytes: the new `content-length`.
+    #[must_use]
+    pub fn new_len(&self) -> usize {
+        self.edits.iter().fold(self.old_len, |len, edit| {
+            len.saturating_add(edit.bytes.len()).saturating_sub(edit.range.len())
+        })
+    }
+
+    /// Length of the smallest prefix of the original that holds all edits: a host that can only replace a prefix
+    /// (Envoy's `set_http_request_body` with start 0) need touch no more. 0 without edits.
+    #[must_use]
+    pub fn prefix_len(&self) -> usize {
+        self.edits
+            .iter()
+            .map(|edit| edit.range.end.max(edit.range.start.saturating_add(1)))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Appends the edited form of the slice that begins at `offset` of the original. Slices must follow each other
+    /// without gaps for the whole to be right; each call is independent.
+    pub fn apply(&self, offset: usize, slice: &[u8], out: &mut Vec<u8>) {
+        let end = offset.saturating_add(slice.len());
+        let mut at = offset;
+        for edit in &self.edits {
+            if edit.range.start >= end {
+                break;
+            }
+            if edit.range.start >= offset {
+                copy(offset, slice, at..edit.range.start, out);
+                out.extend_from_slice(&edit.bytes);
+            }
+            at = at.max(edit.range.end);
+        }
+        copy(offset, slice, at..end, out);
+    }
+}
+
+fn copy(offset: usize, slice: &[u8], range: Range<usize>, out: &mut Vec<u8>) {
+    let range = range.start.saturating_sub(offset)..range.end.saturating_sub(offset);
+    out.extend_from_slice(slice.get(range).unwrap_or_default());
+}
+
+fn insertion(at: usize, empty: bool, name: &[u8], value: &[u8]) -> Edit {
+    let mut bytes = Vec::with_capacity(name.len().saturating_add(value.len()).saturating_add(1));
+    bytes.extend_from_slice(name);
+    bytes.extend_from_slice(value);
+    if !empty {
+        bytes.push(b',');
+    }
+    Edit { range: at..at, bytes }
+}
+
+fn usage_edit(scanned: &Scanned, empty: bool) -> Edit {
+    let Some(options) = &scanned.stream_options else {
+        return insertion(scanned.object_start, empty, b"\"stream_options\":", b"{\"include_usage\":true}");
+    };
+    match (&options.include_usage, options.object_start) {
+        (Some(range), _) => Edit { range: range.clone(), bytes: b"true".to_vec() },
+        (None, Some(at)) => insertion(at, options.empty, b"\"include_usage\":", b"true"),
+        (None, None) => Edit { range: options.range.clone(), bytes: b"{\"include_usage\":true}".to_vec() },
+    }
+}

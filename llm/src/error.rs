@@ -29,3 +29,306 @@ pub struct ApiError {
     /// Seconds for `retry-after`.
     pub retry_after_s: Option<u64>,
 }
+
+impl ApiError {
+    /// An error of the client's making that another try will not cure.
+    fn client(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind: Cow::Borrowed(kind),
+            code: None,
+            param: None,
+            message: message.into(),
+            internal: None,
+            blame: Blame::Client,
+            retriable: false,
+            retry_after_s: None,
+        }
+    }
+
+    fn gateway(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            blame: Blame::Gateway,
+            retriable: true,
+            ..Self::client(status, "internal_server_error", message)
+        }
+    }
+
+    fn with_code(mut self, code: &'static str) -> Self {
+        self.code = Some(Cow::Borrowed(code));
+        self
+    }
+
+    /// Sets the field at fault.
+    #[must_use]
+    pub fn with_param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Adds what only the log may say.
+    #[must_use]
+    pub fn with_internal(mut self, internal: impl Into<String>) -> Self {
+        self.internal = Some(internal.into());
+        self
+    }
+
+    /// Sets `retry-after`, seconds.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// 400: the request itself is wrong.
+    #[must_use]
+    pub fn invalid_request(message: impl Into<String>, param: Option<&'static str>) -> Self {
+        Self { param: param.map(Cow::Borrowed), ..Self::client(400, "invalid_request_error", message) }
+    }
+
+    /// 401: no key at all.
+    #[must_use]
+    pub fn missing_key() -> Self {
+        Self::client(401, "auth_error", "Authentication Error, No api key passed in.")
+            .with_code("invalid_api_key")
+    }
+
+    /// 401: a key header that holds no key.
+    #[must_use]
+    pub fn malformed_key() -> Self {
+        let message = "Authentication Error, Malformed API Key passed in. Ensure Key has `Bearer ` prefix and starts with 'sk-'.";
+        Self::client(401, "auth_error", message).with_code("invalid_api_key")
+    }
+
+    /// 401: nobody knows this key.
+    #[must_use]
+    pub fn unknown_key() -> Self {
+        Self::client(401, "token_not_found_in_db", "Authentication Error, Invalid API key provided.")
+            .with_param("key")
+            .with_code("invalid_api_key")
+    }
+
+    /// 401: the key's time is over. `name` is its shown form (`sk-...abcd`).
+    #[must_use]
+    pub fn expired_key(name: &str) -> Self {
+        Self::client(401, "expired_key", "Authentication Error - Expired Key.")
+            .with_param(mask_secrets(name))
+            .with_code("invalid_api_key")
+    }
+
+    /// 401: the key is blocked.
+    #[must_use]
+    pub fn blocked_key() -> Self {
+        let message = "Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.";
+        Self::client(401, "auth_error", message).with_code("invalid_api_key")
+    }
+
+    /// 403: this key may not use this model (or it does not exist: a key learns no more than that).
+    #[must_use]
+    pub fn model_access_denied(model: &str) -> Self {
+        let message = format!(
+            "The requested model '{}' is not available for this API key, or the model name is invalid. Check the \
+             models available to you and try again.",
+            shown(model)
+        );
+        Self::client(403, "key_model_access_denied", message).with_param("model")
+    }
+
+    /// 403: an admin route asked for by a key that is no admin's.
+    #[must_use]
+    pub fn admin_only(route: &str) -> Self {
+        let message = format!("Only the master key may use {}.", shown(route));
+        Self::client(403, "permission_error", message)
+    }
+
+    /// 404: no such model group.
+    #[must_use]
+    pub fn model_not_found(model: &str) -> Self {
+        let message = format!(
+            "The model `{}` does not exist or you do not have access to it. Call `/v1/models` to view available \
+             models for your key.",
+            shown(model)
+        );
+        Self::client(404, "invalid_request_error", message).with_param("model").with_code("model_not_found")
+    }
+
+    /// 404: no such route.
+    #[must_use]
+    pub fn unknown_route(method: &str, path: &str) -> Self {
+        let path = path.split('?').next().unwrap_or_default();
+        let message = format!("Invalid URL ({} {})", shown(method), shown(path));
+        Self::client(404, "invalid_request_error", message).with_code("unknown_url")
+    }
+
+    /// 405: the route exists, for another method.
+    #[must_use]
+    pub fn method_not_allowed(method: &str) -> Self {
+        let message = format!("Not allowed to {} this endpoint. Use POST.", shown(method));
+        Self::client(405, "invalid_request_error", message).with_code("method_not_allowed")
+    }
+
+    /// 413: the body is larger than `limit` bytes.
+    #[must_use]
+    pub fn body_too_large(limit: u64) -> Self {
+        let message = format!("Request body is larger than the limit of {limit} bytes.");
+        Self::client(413, "invalid_request_error", message).with_code("request_too_large")
+    }
+
+    /// 429: a limit is used up.
+    #[must_use]
+    pub fn rate_limited(message: impl Into<String>, retry_after_s: u64) -> Self {
+        Self { retriable: true, ..Self::client(429, "throttling_error", message) }
+            .with_retry_after(retry_after_s)
+    }
+
+    /// 429: every deployment of the model rests after failures (LiteLLM's status for it).
+    #[must_use]
+    pub fn all_in_cooldown(model: &str, retry_after_s: u64) -> Self {
+        let message = format!(
+            "No deployments available for selected model, Try again in {retry_after_s} seconds. All deployments for \
+             selected model are in cooldown. Passed model={}.",
+            shown(model)
+        );
+        Self {
+            retriable: true,
+            blame: Blame::Upstream,
+            ..Self::client(429, "all_deployments_in_cooldown", message)
+        }
+        .with_retry_after(retry_after_s)
+    }
+
+    /// 503: the sidecar does not answer, so nobody can say whether the request may pass.
+    #[must_use]
+    pub fn sidecar_unavailable() -> Self {
+        Self::gateway(503, "The gateway cannot decide on requests right now. Try again shortly.")
+            .with_retry_after(1)
+    }
+
+    /// 503: key lookups are impossible and this key is not cached.
+    #[must_use]
+    pub fn auth_unavailable() -> Self {
+        Self::gateway(503, "API keys cannot be verified right now. Try again shortly.").with_retry_after(1)
+    }
+
+    /// 503: filter and sidecar speak different versions of their contract.
+    #[must_use]
+    pub fn version_mismatch(ours: u32, theirs: u32) -> Self {
+        Self::gateway(503, "The gateway is being upgraded. Try again shortly.")
+            .with_retry_after(1)
+            .with_internal(format!("contract version {theirs} met, {ours} expected"))
+    }
+
+    /// 503: no upstream can take the request.
+    #[must_use]
+    pub fn no_upstream(model: &str) -> Self {
+        let message = format!("No healthy deployment available for model '{}'.", shown(model));
+        Self { blame: Blame::Upstream, ..Self::gateway(503, message) }.with_retry_after(1)
+    }
+
+    /// 500: a fault of the gateway's own.
+    #[must_use]
+    pub fn internal(internal: impl Into<String>) -> Self {
+        Self::gateway(500, "The gateway failed to handle the request.").with_internal(internal)
+    }
+
+    /// OpenAI's envelope: `{"error":{"message","type","param","code"}}`.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let code = match &self.code {
+            Some(code) => code.to_string(),
+            None => self.status.to_string(),
+        };
+        envelope(&self.message, &self.kind, self.param.as_deref(), Some(&code))
+    }
+
+    /// Response headers: content type, and `retry-after` where it helps.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers = vec![("content-type", "application/json".to_owned())];
+        if let Some(seconds) = self.retry_after_s {
+            headers.push(("retry-after", seconds.to_string()));
+        }
+        headers
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.status, self.kind, self.message)?;
+        match &self.internal {
+            Some(internal) => write!(f, " ({internal})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// OpenAI's error envelope as JSON. Secrets in the message are masked.
+#[must_use]
+pub fn envelope(message: &str, kind: &str, param: Option<&str>, code: Option<&str>) -> Vec<u8> {
+    let body = serde_json::json!({
+        "error": {"message": mask_secrets(message), "type": kind, "param": param, "code": code}
+    });
+    body.to_string().into_bytes()
+}
+
+/// OpenAI's `error.type` for a status without one of its own.
+#[must_use]
+pub fn kind_of_status(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "internal_server_error",
+    }
+}
+
+/// A client's own word on its way back into an error text: bounded, and no key shown whole.
+fn shown(text: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    let mut out: String = text.chars().take(MAX_CHARS).collect();
+    if out.len() < text.len() {
+        out.push_str("...");
+    }
+    mask_secrets(&out)
+}
+
+/// Replaces what looks like an API key (`sk-` and at least 8 more key characters) by `sk-...last4`, and the token of
+/// `Bearer ...` likewise. Text without one is returned as it is.
+#[must_use]
+pub fn mask_secrets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, mark, after)) = next_secret(rest) {
+        let is_key =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '+' | '/' | '=');
+        let length = after.find(|c| !is_key(c)).unwrap_or(after.len());
+        let (token, tail) = after.split_at_checked(length).unwrap_or((after, ""));
+        out.push_str(before);
+        out.push_str(mark);
+        if token.len() < 8 {
+            out.push_str(token);
+        } else {
+            out.push_str("...");
+            out.push_str(token.get(token.len().saturating_sub(4)..).unwrap_or_default());
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Text before the next mark of a secret, the mark itself, and what follows it.
+fn next_secret(text: &str) -> Option<(&str, &str, &str)> {
+    const MARKS: [&str; 4] = ["sk-", "Bearer ", "bearer ", "AIza"];
+    let (at, mark) = MARKS.iter().filter_map(|mark| text.find(mark).map(|at| (at, *mark))).min()?;
+    let before = text.get(..at)?;
+    let end = at.checked_add(mark.len())?;
+    Some((before, text.get(at..end)?, text.get(end..)?))
+}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

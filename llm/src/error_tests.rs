@@ -1,0 +1,72 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn rendered(error: &ApiError) -> Value {
+    serde_json::from_slice(&error.to_json()).unwrap()
+}
+
+#[test]
+fn envelope_is_openais() {
+    assert_eq!(
+        rendered(&ApiError::missing_key()),
+        json!({"error": {"message": "Authentication Error, No api key passed in.", "type": "auth_error",
+            "param": null, "code": "invalid_api_key"}})
+    );
+    assert_eq!(
+        rendered(&ApiError::invalid_request("no", Some("stream"))),
+        json!({"error": {"message": "no", "type": "invalid_request_error", "param": "stream", "code": "400"}})
+    );
+}
+
+#[test]
+fn statuses_and_retry_after() {
+    let limited = ApiError::rate_limited("Rate limit exceeded.", 7);
+    assert_eq!((limited.status, limited.retriable), (429, true));
+    assert!(limited.headers().contains(&("retry-after", "7".to_owned())));
+    assert_eq!(ApiError::model_access_denied("m").kind, "key_model_access_denied");
+    assert_eq!(ApiError::model_access_denied("m").status, 403);
+    assert_eq!(ApiError::unknown_key().status, 401);
+    assert_eq!(ApiError::body_too_large(10).status, 413);
+    assert_eq!(ApiError::sidecar_unavailable().status, 503);
+    assert!(!ApiError::unknown_key().headers().iter().any(|(name, _)| *name == "retry-after"));
+}
+
+#[test]
+fn internal_text_never_reaches_the_client() {
+    let error = ApiError::internal("connection to 10.0.0.3 refused");
+    assert!(!String::from_utf8(error.to_json()).unwrap().contains("10.0.0.3"));
+    assert!(error.to_string().contains("10.0.0.3"));
+}
+
+#[test]
+fn keys_are_masked() {
+    let key = "sk-abcdefghijklmnop1234";
+    for error in [
+        ApiError::model_not_found(key),
+        ApiError::unknown_route("POST", &format!("/x/{key}")),
+        ApiError::expired_key(key),
+        ApiError::invalid_request(format!("got {key}!"), None),
+        ApiError::invalid_request("Bearer abcdefghijklmnop1234", None),
+    ] {
+        let text = String::from_utf8(error.to_json()).unwrap();
+        assert!(!text.contains("abcdefghijklmnop"), "{text}");
+        assert!(text.contains("...1234"), "{text}");
+    }
+    assert_eq!(mask_secrets("ask-me, sk-...abcd"), "ask-me, sk-...abcd");
+}
+
+#[test]
+fn long_names_are_cut() {
+    assert!(ApiError::model_not_found(&"é".repeat(5_000)).message.len() < 1_000);
+}
+
+proptest! {
+    #[test]
+    fn masking_any_text_hides_every_key(before in "\\PC*", key in "[a-zA-Z0-9]{20,40}", after in "\\PC*") {
+        let masked = mask_secrets(&format!("{before} sk-{key} {after}"));
+        let whole = format!("sk-{key}");
+        prop_assert!(!masked.contains(&whole));
+    }
+}
