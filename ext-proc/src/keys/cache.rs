@@ -132,7 +132,8 @@ impl KeyCache {
             outcome
         });
         let joined = task.map(|joined| {
-            joined.unwrap_or_else(|error| Err(Away { backend: "key store", reason: error.to_string().into() }))
+            joined
+                .unwrap_or_else(|error| Err(Away { backend: "key store", reason: error.to_string().into() }))
         });
         let read = joined.boxed().shared();
         reads.insert(hash.to_owned(), read.clone());

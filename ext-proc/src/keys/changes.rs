@@ -35,11 +35,17 @@ impl ChangeLog {
     pub(super) fn since(&self, ask: &KeyChangesAsk) -> KeyChanges {
         // A first ask has an empty epoch and is flushed too: keys may have been looked up before it.
         let oldest_known = self.log.front().map_or(self.generation, |(generation, _)| generation - 1);
-        let flush = ask.epoch != self.epoch || ask.generation > self.generation || ask.generation < oldest_known;
+        let flush =
+            ask.epoch != self.epoch || ask.generation > self.generation || ask.generation < oldest_known;
         let hashes = if flush {
             BTreeSet::new()
         } else {
-            self.log.iter().rev().take_while(|(g, _)| *g > ask.generation).map(|(_, hash)| hash.clone()).collect()
+            self.log
+                .iter()
+                .rev()
+                .take_while(|(g, _)| *g > ask.generation)
+                .map(|(_, hash)| hash.clone())
+                .collect()
         };
         KeyChanges {
             contract: VERSION,
@@ -70,7 +76,10 @@ mod tests {
         log.push("a");
         log.push("b");
         let next = log.since(&ask(&epoch, 0));
-        assert_eq!((next.hashes, next.generation, next.flush), (vec!["a".to_owned(), "b".to_owned()], 3, false));
+        assert_eq!(
+            (next.hashes, next.generation, next.flush),
+            (vec!["a".to_owned(), "b".to_owned()], 3, false)
+        );
         assert_eq!(log.since(&ask(&epoch, 2)).hashes, ["b"]);
         assert!(log.since(&ask(&epoch, 3)).hashes.is_empty());
         assert!(log.since(&ask("other", 3)).flush, "another process");

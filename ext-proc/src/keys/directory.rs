@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use attache_llm::contract::{KeyChanges, KeyChangesAsk, KeyRecord, MASTER_KEY_HASH};
-use attache_llm::error::{ApiError, Blame};
+use attache_llm::error::ApiError;
 use http::HeaderMap;
 use subtle::ConstantTimeEq;
 
 use super::cache::{KeyCache, Limits};
-use super::intake::{key_of, refused};
+use super::intake::key_of;
 use super::{hash, mask, now_ms};
 use crate::config::Secret;
 use crate::store::{Database, KeyRow, StoreError};
@@ -49,7 +49,11 @@ impl KeyDirectory {
         Self::with_limits(store, master_key, Limits::default())
     }
 
-    pub(super) fn with_limits(store: Arc<dyn Database>, master_key: Option<Secret>, limits: Limits) -> Arc<Self> {
+    pub(super) fn with_limits(
+        store: Arc<dyn Database>,
+        master_key: Option<Secret>,
+        limits: Limits,
+    ) -> Arc<Self> {
         let master = master_key.map(|key| Master { hash: hash(key.expose()), name: mask(key.expose()) });
         Arc::new(Self { cache: KeyCache::new(store, limits), master })
     }
@@ -115,17 +119,18 @@ impl KeyDirectory {
     ///
     /// # Errors
     /// As [`Self::authenticate`].
-    pub async fn authenticate_with(&self, headers: &HeaderMap, extra: Option<&str>) -> Result<Caller, ApiError> {
+    pub async fn authenticate_with(
+        &self,
+        headers: &HeaderMap,
+        extra: Option<&str>,
+    ) -> Result<Caller, ApiError> {
         let key = key_of(headers, extra)?;
         let hash = hash(key);
         if self.is_master(&hash) {
             return Ok(Caller::Master);
         }
         let row = self.row(&hash).await.map_err(|error| database_away(&error))?;
-        let row = row.ok_or_else(|| {
-            let message = "Authentication Error, Invalid API key provided.".to_owned();
-            refused("token_not_found_in_db", Some("key".to_owned()), message)
-        })?;
+        let row = row.ok_or_else(ApiError::unknown_key)?;
         usable(&row, now_ms())?;
         Ok(Caller::Key(row))
     }
@@ -134,12 +139,10 @@ impl KeyDirectory {
 /// Refuses a blocked or expired key.
 fn usable(row: &KeyRow, now_ms: u64) -> Result<(), ApiError> {
     if row.blocked {
-        let message = "Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.";
-        return Err(refused("auth_error", None, message.to_owned()));
+        return Err(ApiError::blocked_key());
     }
     if row.key.expires_ms.is_some_and(|expires| expires <= now_ms) {
-        let message = "Authentication Error - Expired Key.".to_owned();
-        return Err(refused("expired_key", Some(row.key.name.clone()), message));
+        return Err(ApiError::expired_key(&row.key.name));
     }
     Ok(())
 }
@@ -147,15 +150,5 @@ fn usable(row: &KeyRow, now_ms: u64) -> Result<(), ApiError> {
 /// 503: the database is away and the answer is not known here.
 #[must_use]
 pub fn database_away(error: &StoreError) -> ApiError {
-    ApiError {
-        status: 503,
-        kind: "no_db_connection".into(),
-        code: None,
-        param: None,
-        message: "The key database is not reachable at the moment. Please try again.".to_owned(),
-        internal: Some(error.to_string()),
-        blame: Blame::Gateway,
-        retriable: true,
-        retry_after_s: Some(1),
-    }
+    ApiError::auth_unavailable().with_internal(error.to_string())
 }

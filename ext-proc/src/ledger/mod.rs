@@ -68,7 +68,9 @@ impl Default for SpoolLimits {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BooksError {
     /// The database has been away for long: the spool may not grow further.
-    #[error("the usage spool is full ({bytes} bytes of {limit}); records stay with Envoy until the database takes rows")]
+    #[error(
+        "the usage spool is full ({bytes} bytes of {limit}); records stay with Envoy until the database takes rows"
+    )]
     Full { bytes: u64, limit: u64 },
     #[error("the usage spool cannot be written: {0}")]
     Spool(String),
@@ -121,8 +123,8 @@ impl Books {
     /// As [`Self::open`].
     pub fn open_with(options: BooksOptions, limits: SpoolLimits) -> Result<Arc<Self>, BooksError> {
         let BooksOptions { dir, database, snapshot, interval } = options;
-        let spool =
-            Spool::open(&dir, limits).map_err(|error| BooksError::Spool(format!("{}: {error}", dir.display())))?;
+        let spool = Spool::open(&dir, limits)
+            .map_err(|error| BooksError::Spool(format!("{}: {error}", dir.display())))?;
         let (flushes, receiver) = mpsc::channel(64);
         let (bell, last_error) = (Arc::new(Notify::new()), Arc::new(Mutex::new(None)));
         let writer = Writer {

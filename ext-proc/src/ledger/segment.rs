@@ -146,7 +146,11 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Contents>> {
 
 /// Takes a committed segment away; one with damage stays beside the spool for whoever looks into it.
 pub(super) fn retire(path: &Path, damaged: bool) -> io::Result<()> {
-    let gone = if damaged { std::fs::rename(path, path.with_extension("damaged")) } else { std::fs::remove_file(path) };
+    let gone = if damaged {
+        std::fs::rename(path, path.with_extension("damaged"))
+    } else {
+        std::fs::remove_file(path)
+    };
     match gone {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

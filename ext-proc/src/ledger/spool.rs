@@ -68,9 +68,15 @@ impl Inventory {
 }
 
 enum Command {
-    Append { lines: Vec<u8>, rows: u64, done: oneshot::Sender<Result<(), BooksError>> },
+    Append {
+        lines: Vec<u8>,
+        rows: u64,
+        done: oneshot::Sender<Result<(), BooksError>>,
+    },
     /// Closes the current segment, so that the writer may commit and delete it.
-    Seal { done: oneshot::Sender<()> },
+    Seal {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Handle to the thread; the thread ends when the last handle is gone.

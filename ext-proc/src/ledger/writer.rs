@@ -110,7 +110,9 @@ impl Writer {
         for batch in contents.rows.chunks(BATCH) {
             match self.database.write(batch).await {
                 Ok(_) => self.broken = 0,
-                Err(error @ StoreError::Unavailable { .. }) => return Err(BooksError::Database(error.to_string())),
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    return Err(BooksError::Database(error.to_string()));
+                }
                 Err(error) => self.isolate(path, batch, &error).await?,
             }
         }
@@ -122,7 +124,12 @@ impl Writer {
 
     /// The database refuses a batch. After a few tries the rows that it refuses are put aside in a file of their
     /// own, so that one bad row does not hold up the rest.
-    async fn isolate(&mut self, path: &Path, batch: &[SpendRow], error: &StoreError) -> Result<(), BooksError> {
+    async fn isolate(
+        &mut self,
+        path: &Path,
+        batch: &[SpendRow],
+        error: &StoreError,
+    ) -> Result<(), BooksError> {
         self.broken += 1;
         if self.broken < BROKEN_TRIES {
             return Err(BooksError::Database(error.to_string()));
@@ -132,7 +139,9 @@ impl Writer {
         while let Some(part) = todo.pop() {
             match self.database.write(part).await {
                 Ok(_) => {}
-                Err(error @ StoreError::Unavailable { .. }) => return Err(BooksError::Database(error.to_string())),
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    return Err(BooksError::Database(error.to_string()));
+                }
                 Err(_) if part.len() > 1 => {
                     let (left, right) = part.split_at(part.len() / 2);
                     todo.extend([right, left]);
@@ -140,7 +149,8 @@ impl Writer {
                 Err(error) => {
                     let call_id = part.first().map(|row| row.call_id.as_str());
                     tracing::error!(call_id, %error, "the database refuses a row; it is put aside in the spool");
-                    segment::encode_all(part, &mut refused).map_err(|error| BooksError::Spool(error.to_string()))?;
+                    segment::encode_all(part, &mut refused)
+                        .map_err(|error| BooksError::Spool(error.to_string()))?;
                 }
             }
         }

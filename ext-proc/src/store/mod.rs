@@ -10,7 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use reservation::Reservation;
-pub use types::{Charge, Cooldown, CounterBackend, DatabaseBackend, KeyRow, LedgerTotals, NewKey, SpendRow, StoreError};
+pub use types::{
+    Charge, Cooldown, CounterBackend, DatabaseBackend, KeyRow, LedgerTotals, NewKey, SpendRow, StoreError,
+};
 
 /// Virtual keys (table `attache_keys`).
 #[async_trait]

@@ -111,8 +111,14 @@ pub struct Cooldown {
 #[derive(Debug, Clone)]
 pub enum DatabaseBackend {
     /// The embedded default: a file in the data directory.
-    Sqlite { path: PathBuf },
-    Postgres { url: Secret, max_connections: u32, connect_timeout: Duration },
+    Sqlite {
+        path: PathBuf,
+    },
+    Postgres {
+        url: Secret,
+        max_connections: u32,
+        connect_timeout: Duration,
+    },
 }
 
 /// Where counters and cooldowns live; chosen by `router_settings.redis_*`.
@@ -120,7 +126,9 @@ pub enum DatabaseBackend {
 pub enum CounterBackend {
     /// The embedded default: this process.
     Memory,
-    Redis { url: Secret },
+    Redis {
+        url: Secret,
+    },
 }
 
 /// What a store can answer instead of a value.
