@@ -1,15 +1,53 @@
 //! From a question to a decision. [`Snapshot`] is the immutable configuration that decides, [`Decision`] the
 //! answer as a value.
+//!
+//! ```text
+//! decide()   key -> model access -> candidates -> order -> plan -> reservation
+//!            pure: access, order, plan          I/O: keys, counters
+//! settle()   usage record -> true tokens on the minute counters, failures of attempts -> cooldowns
+//! ```
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
+mod access;
+mod cooldowns;
+mod decide;
 mod decision;
+mod order;
+mod plan;
+mod refusal;
+mod reserve;
+mod settle;
 mod snapshot;
 
+#[cfg(test)]
+mod tests;
+
+pub use access::Access;
+pub use cooldowns::{Cooldowns, REFRESH_INTERVAL};
+pub use decide::{Context, Keys, decide};
 pub use decision::{Decision, PlanStep, Timeouts, Verdict};
+pub use plan::MAX_STEPS;
+pub use settle::{Settled, settle};
 pub use snapshot::{Deployment, Group, Snapshot};
 
 /// The snapshot in force: requests load it once, a reload swaps it whole.
 pub type SnapshotHandle = Arc<ArcSwap<Snapshot>>;
+
+/// Which clusters Envoy has acknowledged. Envoy ends a request whose plan names a cluster that it does not know,
+/// without trying the rest of the plan: only live clusters may be named.
+pub trait LiveClusters: Send + Sync {
+    /// Has every connected Envoy acknowledged this cluster?
+    fn is_live(&self, cluster: &str) -> bool;
+    /// Has an Envoy acknowledged the clusters of the snapshot in force?
+    fn ready(&self) -> bool;
+}
+
+/// Unix milliseconds now.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

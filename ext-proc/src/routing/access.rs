@@ -1,0 +1,135 @@
+use attache_llm::provider::Provider;
+
+use super::Group;
+
+/// Grants every model, as an empty list does.
+const ALL: [&str; 2] = ["all-proxy-models", "*"];
+/// Name lists without granting anything: no default, and a team's models (a key without a team has none).
+const NOTHING: [&str; 2] = ["no-default-models", "all-team-models"];
+
+/// Models that a key may use: LiteLLM's `models` list.
+///
+/// An empty list allows all. Entries are model groups (or aliases), wildcards over the name (`openai/*`), or
+/// `all-proxy-models` and `no-default-models`.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    /// `None`: everything.
+    entries: Option<&'a [String]>,
+}
+
+impl<'a> Access<'a> {
+    /// The master key's access.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { entries: None }
+    }
+
+    /// Access by a key's `models` list.
+    #[must_use]
+    pub fn of(models: &'a [String]) -> Self {
+        let all = models.is_empty() || models.iter().any(|m| ALL.contains(&m.as_str()));
+        Self { entries: (!all).then_some(models) }
+    }
+
+    /// May it use the model `name`? `group` is the group of that name, if there is one: `openai/*` then also
+    /// grants a group all of whose deployments are OpenAI's, whatever the group is called.
+    #[must_use]
+    pub fn allows(&self, name: &str, group: Option<&Group>) -> bool {
+        let Some(entries) = self.entries else { return true };
+        entries.iter().filter(|e| !NOTHING.contains(&e.as_str())).any(|entry| {
+            if !entry.contains('*') {
+                return entry == name;
+            }
+            matches(entry, name) || group.is_some_and(|g| group_matches(entry, g))
+        })
+    }
+}
+
+/// Every deployment, so that a mixed group does not leak another provider to the key.
+fn group_matches(pattern: &str, group: &Group) -> bool {
+    !group.deployments.is_empty()
+        && group.deployments.iter().all(|d| {
+            let provider = provider_prefix(d.meta.provider);
+            matches(pattern, &format!("{provider}/{}", d.meta.model))
+        })
+}
+
+fn provider_prefix(provider: Provider) -> String {
+    // The serialised name is the prefix that `litellm_params.model` uses.
+    serde_json::to_value(provider).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// `*` stands for any text, everything else for itself.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::tests::{deployment, group};
+
+    fn allows(entries: &[&str], name: &str) -> bool {
+        let entries: Vec<String> = entries.iter().map(|e| (*e).to_owned()).collect();
+        Access::of(&entries).allows(name, None)
+    }
+
+    #[test]
+    fn empty_list_and_all_proxy_models_allow_everything() {
+        assert!(allows(&[], "gpt-4o"));
+        assert!(allows(&["all-proxy-models"], "gpt-4o"));
+        assert!(allows(&["other", "*"], "gpt-4o"));
+    }
+
+    #[test]
+    fn names_are_exact() {
+        assert!(allows(&["gpt-4o"], "gpt-4o"));
+        assert!(!allows(&["gpt-4o"], "gpt-4o-mini"));
+        assert!(!allows(&["gpt-4o"], "GPT-4o"));
+    }
+
+    #[test]
+    fn no_default_models_grants_nothing() {
+        assert!(!allows(&["no-default-models"], "gpt-4o"));
+        assert!(!allows(&["no-default-models"], "no-default-models"));
+        assert!(allows(&["no-default-models", "gpt-4o"], "gpt-4o"));
+        assert!(!allows(&["all-team-models"], "gpt-4o"));
+    }
+
+    #[test]
+    fn wildcards_match_the_name() {
+        assert!(allows(&["openai/*"], "openai/gpt-4o"));
+        assert!(!allows(&["openai/*"], "azure/gpt-4o"));
+        assert!(!allows(&["openai/*"], "xopenai/gpt-4o"));
+        assert!(allows(&["gpt-*-mini"], "gpt-4o-mini"));
+        assert!(!allows(&["gpt-*-mini"], "gpt-4o-minimal"));
+        assert!(!allows(&["ab*ba"], "aba"));
+        assert!(allows(&["*4*"], "gpt-4o"));
+    }
+
+    #[test]
+    fn provider_wildcards_grant_groups_wholly_of_that_provider() {
+        let entries = vec!["openai/*".to_owned()];
+        let access = Access::of(&entries);
+        let own = group("chat", vec![deployment("a", "chat"), deployment("b", "chat")]);
+        assert!(access.allows("chat", Some(&own)));
+        let mut foreign = deployment("c", "chat");
+        foreign.meta.provider = Provider::Azure;
+        let mixed = group("chat", vec![deployment("a", "chat"), foreign]);
+        assert!(!access.allows("chat", Some(&mixed)));
+        assert!(!access.allows("chat", Some(&group("chat", vec![]))));
+    }
+}
