@@ -1,1 +1,74 @@
-//! x
+//! The Envoy WASM filter of Attaché: one module, two plugins. The *gate* (root id `gate`) stands in the downstream
+//! filter chain before ext_proc, the *adapter* (root id `adapter`) in the upstream chain of each deployment's cluster.
+//!
+//! # The life of a request inside Envoy
+//!
+//! ```text
+//! gate     request headers   strip x-attache-*, hash the key, look it up          gate, auth, keys
+//!                            a miss asks the sidecar once for all that wait        root
+//! gate     request body      at its end: one scan, x-attache-ask, shared record    intake, requests
+//! ext_proc                   the sidecar decides: plan and note as metadata
+//! router                     attempt n goes to the n-th group of the plan
+//! adapter  request           path, host, model name, stream_options                adapter
+//! adapter  response          first-event check, usage, model name put back         answer
+//! gate     response headers  x-litellm-* for the client                            gate
+//! gate     log               one usage record, statistics                          requests, stats
+//! root     tick              batches of usage until they are acknowledged          usage, root
+//!                            keys that changed are forgotten                       keys
+//! ```
+//!
+//! `bounded`, `keys`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests` and `answer` know nothing of Envoy and are
+//! tested natively. `host`, `vm`, `root`, `gate` and `adapter` are thin hosts over them.
+//!
+//! A panic costs the worker its key table and its unsent usage, so nothing here may panic; where the SDK would,
+//! [`host`] goes around it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod adapter;
+pub mod answer;
+pub mod auth;
+pub mod bounded;
+pub mod gate;
+pub mod host;
+pub mod ids;
+pub mod intake;
+pub mod keys;
+pub mod reply;
+pub mod requests;
+pub mod root;
+pub mod stats;
+pub mod usage;
+pub mod vm;
+
+#[cfg(target_arch = "wasm32")]
+mod entry {
+    //! What Envoy calls first.
+
+    use proxy_wasm::traits::RootContext;
+    use proxy_wasm::types::LogLevel;
+
+    use crate::host;
+    use crate::root::{AdapterRoot, GateRoot};
+
+    fn root(context: u32) -> Box<dyn RootContext> {
+        if host::text(&["plugin_root_id"]).as_deref() == Some("adapter") {
+            Box::new(AdapterRoot)
+        } else {
+            Box::new(GateRoot::new(context))
+        }
+    }
+
+    proxy_wasm::main! {{
+        proxy_wasm::set_log_level(LogLevel::Warn);
+        proxy_wasm::set_root_context(root);
+    }}
+}

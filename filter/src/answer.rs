@@ -1,0 +1,265 @@
+//! An upstream's answer on its way back, as values: what to hold, what to change, how the attempt ended.
+//!
+//! ```text
+//! error status        headers go on at once (the router may retry); the body gets OpenAI's shape
+//! 3xx                 502: a provider's redirect is never followed
+//! 200, event stream   held until the first event; error or nothing: a retriable status instead
+//! 200, JSON           held until its end or a bound; model name put back, usage read
+//! 200, anything else  passes
+//! ```
+//! No host calls here; the adapter drives it.
+
+use attache_llm::contract::AttemptOutcome;
+use attache_llm::error::{envelope, kind_of_status};
+use attache_llm::response::{FirstEvent, JsonRewriter, RewriteOptions, StreamRewriter, error_body};
+use attache_llm::usage::Usage;
+
+/// A JSON answer up to this size is held whole and keeps a true `content-length`; a larger one is rewritten as it
+/// passes. Well below Envoy's default buffer limit of 1 MiB, beyond which holding would turn into a 500.
+const MAX_HELD_JSON: usize = 512 * 1024;
+/// A first event larger than this is taken for a good one.
+const MAX_HELD_EVENT: usize = 256 * 1024;
+/// Error bodies are looked at as far as this.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// Facts of the response headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    pub status: u16,
+    pub content_type: &'a str,
+    /// A content encoding other than identity: unreadable.
+    pub encoded: bool,
+    /// There is no body.
+    pub end: bool,
+}
+
+/// What to do with the response headers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// Keep them back until [`Flow::Send`].
+    pub hold: bool,
+    pub status: Option<u16>,
+    /// The body will be a JSON error.
+    pub json: bool,
+    /// The length of the body will differ, or is not known yet.
+    pub drop_length: bool,
+}
+
+/// What to do with a piece of the body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Keep it; more is needed.
+    Hold,
+    /// Let it pass as it is.
+    Pass,
+    /// Let this pass in its place.
+    Send(Vec<u8>),
+    /// Release held headers with these changes, and this in place of all that was held.
+    Release(Release),
+}
+
+/// Changes to held headers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Release {
+    pub body: Vec<u8>,
+    pub status: Option<u16>,
+    pub json: bool,
+    /// `content-length`, when all of the body is here.
+    pub length: Option<usize>,
+}
+
+#[derive(Debug)]
+enum Mode {
+    Pass,
+    Error { status: u16 },
+    Redirect,
+    Swallow,
+    HeldStream,
+    Stream(Box<StreamRewriter>),
+    HeldJson,
+    Json(Box<JsonRewriter>),
+}
+
+/// The answer of one attempt.
+#[derive(Debug)]
+pub struct Answer {
+    mode: Mode,
+    options: RewriteOptions,
+    outcome: AttemptOutcome,
+    usage: Option<Usage>,
+}
+
+impl Answer {
+    /// Judges the headers.
+    #[must_use]
+    pub fn open(head: &Head<'_>, options: RewriteOptions) -> (Self, Opening) {
+        let mut answer = Self { mode: Mode::Pass, options, outcome: AttemptOutcome::Answered, usage: None };
+        let opening = answer.judge(head);
+        (answer, opening)
+    }
+
+    fn judge(&mut self, head: &Head<'_>) -> Opening {
+        if (300..=399).contains(&head.status) {
+            self.outcome = AttemptOutcome::ErrorStatus;
+            self.mode = Mode::Redirect;
+            return Opening { status: Some(502), json: true, drop_length: true, hold: false };
+        }
+        if head.status >= 400 {
+            self.outcome = AttemptOutcome::ErrorStatus;
+            if head.encoded || head.end {
+                return Opening::default();
+            }
+            self.mode = Mode::Error { status: head.status };
+            return Opening { json: true, drop_length: true, ..Opening::default() };
+        }
+        if head.end {
+            self.outcome = AttemptOutcome::FailedFirstEvent;
+            return Opening { status: Some(502), json: true, ..Opening::default() };
+        }
+        let kind = head.content_type.trim_start().to_ascii_lowercase();
+        if head.encoded {
+            return Opening::default();
+        }
+        if kind.starts_with("text/event-stream") {
+            self.mode = Mode::HeldStream;
+            return Opening { hold: true, drop_length: true, ..Opening::default() };
+        }
+        if kind.starts_with("application/json") || kind.is_empty() {
+            self.mode = Mode::HeldJson;
+            return Opening { hold: true, drop_length: true, ..Opening::default() };
+        }
+        Opening::default()
+    }
+
+    /// Must [`Self::body`] be given the bytes now? While a body is held it grows, and copying it each time would cost
+    /// the square of its size.
+    #[must_use]
+    pub fn wants(&self, size: usize, end: bool) -> bool {
+        match self.mode {
+            Mode::Pass => false,
+            Mode::HeldJson => end || size > MAX_HELD_JSON,
+            Mode::Error { .. } => end || size > MAX_ERROR,
+            Mode::Redirect | Mode::Swallow | Mode::HeldStream | Mode::Stream(_) | Mode::Json(_) => true,
+        }
+    }
+
+    /// What to do with `data`: all that is held so far, or the next piece. Without wanting it (see [`Self::wants`])
+    /// `data` is empty and only `end` counts.
+    pub fn body(&mut self, data: &[u8], end: bool) -> Flow {
+        let wanted = self.wants(data.len(), end);
+        match &mut self.mode {
+            Mode::Pass => {
+                if end && self.outcome == AttemptOutcome::Answered {
+                    self.outcome = AttemptOutcome::Complete;
+                }
+                Flow::Pass
+            }
+            Mode::Redirect => {
+                self.mode = Mode::Swallow;
+                let message = "The upstream answered with a redirect, which is not followed.";
+                Flow::Send(envelope(message, kind_of_status(502), None, Some("502")))
+            }
+            Mode::Swallow => Flow::Send(Vec::new()),
+            Mode::HeldJson | Mode::Error { .. } if !wanted => Flow::Hold,
+            Mode::Error { status } => {
+                let body = error_body(*status, data.get(..MAX_ERROR).unwrap_or(data));
+                self.mode = Mode::Swallow;
+                Flow::Send(body)
+            }
+            Mode::HeldStream => self.first_event(data, end),
+            Mode::Stream(_) => self.stream(data, end),
+            Mode::HeldJson => self.document(data, end),
+            Mode::Json(_) => self.json(data, end),
+        }
+    }
+
+    /// How the attempt stands now.
+    #[must_use]
+    pub fn outcome(&self) -> AttemptOutcome {
+        self.outcome
+    }
+
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    fn first_event(&mut self, data: &[u8], end: bool) -> Flow {
+        match StreamRewriter::first_event(data, end) {
+            FirstEvent::Incomplete if data.len() <= MAX_HELD_EVENT && !end => Flow::Hold,
+            FirstEvent::Error(error) => self.fail(error.status, error.body),
+            FirstEvent::Empty => {
+                let message = "The upstream sent an empty answer.";
+                self.fail(502, envelope(message, kind_of_status(502), None, Some("502")))
+            }
+            FirstEvent::Good | FirstEvent::Incomplete => {
+                self.mode = Mode::Stream(Box::new(StreamRewriter::new(self.options.clone())));
+                let body = match self.stream(data, end) {
+                    Flow::Send(body) => body,
+                    _ => data.to_vec(),
+                };
+                Flow::Release(Release { body, ..Release::default() })
+            }
+        }
+    }
+
+    /// HTTP 200 with an error inside: the status says so now, and the router may go on to the next deployment.
+    fn fail(&mut self, status: u16, body: Vec<u8>) -> Flow {
+        self.outcome = AttemptOutcome::FailedFirstEvent;
+        self.mode = Mode::Swallow;
+        let status = if (400..=599).contains(&status) { status } else { 502 };
+        Flow::Release(Release { length: Some(body.len()), body, status: Some(status), json: true })
+    }
+
+    fn stream(&mut self, data: &[u8], end: bool) -> Flow {
+        let Mode::Stream(rewriter) = &mut self.mode else { return Flow::Pass };
+        let mut out = Vec::with_capacity(data.len());
+        let changed = rewriter.push(data, end, &mut out);
+        self.usage = rewriter.usage();
+        self.outcome = if rewriter.error_in_stream().is_some() {
+            AttemptOutcome::ErrorInStream
+        } else if end || rewriter.done() {
+            AttemptOutcome::Complete
+        } else {
+            AttemptOutcome::Answered
+        };
+        if changed { Flow::Send(out) } else { Flow::Pass }
+    }
+
+    fn document(&mut self, data: &[u8], end: bool) -> Flow {
+        if data.is_empty() {
+            let message = "The upstream sent an empty answer.";
+            return self.fail(502, envelope(message, kind_of_status(502), None, Some("502")));
+        }
+        let mut rewriter = JsonRewriter::new(self.options.clone());
+        let mut body = Vec::with_capacity(data.len());
+        rewriter.push(data, end, &mut body);
+        if let Some(error) = rewriter.error() {
+            return self.fail(error.status, error.body.clone());
+        }
+        self.settle(&rewriter, end);
+        self.mode = Mode::Json(Box::new(rewriter));
+        Flow::Release(Release { length: end.then_some(body.len()), body, ..Release::default() })
+    }
+
+    fn json(&mut self, data: &[u8], end: bool) -> Flow {
+        let Mode::Json(rewriter) = &mut self.mode else { return Flow::Pass };
+        let mut out = Vec::with_capacity(data.len());
+        let changed = rewriter.push(data, end, &mut out);
+        let usage = rewriter.usage();
+        self.usage = usage;
+        if end {
+            self.outcome = AttemptOutcome::Complete;
+        }
+        if changed { Flow::Send(out) } else { Flow::Pass }
+    }
+
+    fn settle(&mut self, rewriter: &JsonRewriter, end: bool) {
+        self.usage = rewriter.usage();
+        self.outcome = if end { AttemptOutcome::Complete } else { AttemptOutcome::Answered };
+    }
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

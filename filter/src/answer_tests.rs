@@ -1,0 +1,119 @@
+use super::*;
+
+fn options() -> RewriteOptions {
+    RewriteOptions { client_model: "asked".into(), ..RewriteOptions::default() }
+}
+
+fn open(status: u16, content_type: &str) -> (Answer, Opening) {
+    Answer::open(&Head { status, content_type, encoded: false, end: false }, options())
+}
+
+#[test]
+fn a_stream_is_held_until_its_first_event() {
+    let (mut answer, opening) = open(200, "text/event-stream; charset=utf-8");
+    assert!(opening.hold && opening.status.is_none());
+    assert_eq!(answer.body(b"data: {\"mo", false), Flow::Hold);
+    let first = b"data: {\"model\":\"theirs\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    let Flow::Release(release) = answer.body(first, false) else { panic!("the first event is whole") };
+    assert_eq!((release.status, release.json, release.length), (None, false, None));
+    assert!(String::from_utf8_lossy(&release.body).contains("asked"), "{release:?}");
+    assert_eq!(answer.outcome(), AttemptOutcome::Answered);
+    answer.body(b"data: [DONE]\n\n", true);
+    assert_eq!(answer.outcome(), AttemptOutcome::Complete);
+}
+
+#[test]
+fn an_error_as_first_event_becomes_a_status_and_a_json_body() {
+    let (mut answer, _) = open(200, "text/event-stream");
+    let event = b"data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\",\"code\":null}}\n\n";
+    let Flow::Release(release) = answer.body(event, false) else { panic!("an error is a verdict") };
+    assert!(release.status.is_some_and(|status| status >= 500), "{release:?}");
+    assert!(release.json);
+    assert_eq!(release.length, Some(release.body.len()));
+    serde_json::from_slice::<serde_json::Value>(&release.body).unwrap()["error"]["message"].as_str().unwrap();
+    assert_eq!(answer.outcome(), AttemptOutcome::FailedFirstEvent);
+    assert_eq!(
+        answer.body(b"data: more\n\n", true),
+        Flow::Send(Vec::new()),
+        "nothing may follow the error body"
+    );
+    assert_eq!(answer.outcome(), AttemptOutcome::FailedFirstEvent);
+}
+
+#[test]
+fn an_empty_answer_is_a_502() {
+    for content_type in ["text/event-stream", "application/json"] {
+        let (mut answer, _) = open(200, content_type);
+        let Flow::Release(release) = answer.body(b"", true) else { panic!("{content_type}") };
+        assert_eq!((release.status, answer.outcome()), (Some(502), AttemptOutcome::FailedFirstEvent));
+        let head = Head { status: 200, content_type, encoded: false, end: true };
+        let (answer, opening) = Answer::open(&head, options());
+        assert_eq!((opening.status, opening.hold), (Some(502), false), "headers alone, {content_type}");
+        assert_eq!(answer.outcome(), AttemptOutcome::FailedFirstEvent);
+    }
+}
+
+#[test]
+fn a_json_answer_is_held_whole_with_its_true_length() {
+    let (mut answer, opening) = open(200, "application/json");
+    assert!(opening.hold);
+    assert!(!answer.wants(100, false), "a growing body is not copied again and again");
+    assert_eq!(answer.body(&[], false), Flow::Hold);
+    let body = br#"{"model":"theirs","usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#;
+    let Flow::Release(release) = answer.body(body, true) else { panic!("it is whole") };
+    assert_eq!(release.length, Some(release.body.len()));
+    let json: serde_json::Value = serde_json::from_slice(&release.body).unwrap();
+    assert_eq!(json["model"], "asked");
+    assert_eq!(answer.usage().map(|usage| (usage.prompt, usage.completion)), Some((3, 4)));
+    assert_eq!(answer.outcome(), AttemptOutcome::Complete);
+}
+
+#[test]
+fn a_large_json_answer_goes_on_piece_by_piece() {
+    let (mut answer, _) = open(200, "application/json");
+    let body = format!(r#"{{"model":"theirs","data":"{}"}}"#, "x".repeat(2 * MAX_HELD_JSON));
+    let (head, tail) = body.as_bytes().split_at(MAX_HELD_JSON + 1);
+    let Flow::Release(release) = answer.body(head, false) else { panic!("beyond the bound") };
+    assert_eq!(release.length, None, "its length is not known yet");
+    assert_eq!(answer.outcome(), AttemptOutcome::Answered);
+    let rest = match answer.body(tail, true) {
+        Flow::Send(rest) => rest,
+        Flow::Pass => tail.to_vec(),
+        other => panic!("{other:?}"),
+    };
+    let whole = [release.body, rest].concat();
+    let json: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    assert_eq!(json["model"], "asked");
+    assert_eq!(answer.outcome(), AttemptOutcome::Complete);
+}
+
+#[test]
+fn an_error_status_goes_on_at_once_and_its_body_is_shaped() {
+    let (mut answer, opening) = open(500, "text/html");
+    assert!(!opening.hold, "the router decides about another attempt by the headers");
+    assert!(opening.json && opening.drop_length && opening.status.is_none());
+    assert_eq!(answer.body(&[], false), Flow::Hold);
+    let Flow::Send(body) = answer.body(b"<h1>oops</h1>", true) else { panic!("the body is whole") };
+    serde_json::from_slice::<serde_json::Value>(&body).unwrap()["error"]["message"].as_str().unwrap();
+    assert_eq!(answer.outcome(), AttemptOutcome::ErrorStatus);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let (mut answer, opening) = open(307, "text/html");
+    assert_eq!(opening.status, Some(502));
+    let Flow::Send(body) = answer.body(b"moved", false) else { panic!("its body is replaced") };
+    assert!(String::from_utf8_lossy(&body).contains("redirect"));
+    assert_eq!(answer.body(b"more", true), Flow::Send(Vec::new()));
+}
+
+#[test]
+fn what_cannot_be_read_passes() {
+    let head = Head { status: 200, content_type: "application/json", encoded: true, end: false };
+    let (mut answer, opening) = Answer::open(&head, options());
+    assert_eq!(opening, Opening::default());
+    assert_eq!(answer.body(&[], false), Flow::Pass);
+    assert_eq!(answer.outcome(), AttemptOutcome::Answered);
+    answer.body(&[], true);
+    assert_eq!(answer.outcome(), AttemptOutcome::Complete);
+}

@@ -1,0 +1,447 @@
+//! The gate: the downstream half of the filter, before ext_proc. Who are you, what do you ask for?
+//!
+//! ```text
+//! headers   strip x-attache-*, find the key, hash it, look it up        401 404 405 413
+//! body      wait for its end, scan it once in slices                    400 413
+//! both      x-attache-ask for the sidecar, facts for the adapter        -> ext_proc, router
+//! response  x-litellm-* headers
+//! log       one usage record, statistics
+//! ```
+
+use std::rc::Rc;
+
+use attache_llm::contract::{
+    ASK_HEADER, AttemptOutcome, GateConfig, HEADER_PREFIX, KeyRecord, METADATA_NAMESPACE, NOTE_KEY, Note,
+    VERSION,
+};
+use attache_llm::error::ApiError;
+use attache_llm::path::{self, Endpoint, ParsedPath};
+use attache_llm::scan::{BodyScan, ScanLimits, Scanned};
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, MapType};
+
+use crate::auth::{self, Presented};
+use crate::host;
+use crate::intake::{self, Intake, Key, Step};
+use crate::keys::{Hash, Joined, Known};
+use crate::requests::{self, Ending, Request};
+use crate::vm::{self, Vm};
+
+/// Property by which the adapter finds the request. Not `x-request-id`: a client may choose that.
+pub const CALL_PROPERTY: &str = "attache_ctx";
+/// Bytes of a body looked at at once. WASM memory never shrinks, so a body is never copied whole.
+const SLICE: usize = 64 * 1024;
+
+/// Context of one downstream request.
+pub struct Gate {
+    context: u32,
+    queue: u32,
+    config: Rc<GateConfig>,
+    /// Is this ours to judge? Admin requests pass untouched.
+    ours: bool,
+    call_id: String,
+    request_id: String,
+    /// Hash that this request may be waiting for.
+    hash: Hash,
+    /// What the sidecar decided, once it is known.
+    note: Option<Note>,
+}
+
+/// What may happen after a step forward.
+#[derive(Debug)]
+enum Next {
+    Wait,
+    Refuse(ApiError),
+    Go,
+}
+
+impl Gate {
+    #[must_use]
+    pub fn new(context: u32, queue: u32, config: Rc<GateConfig>) -> Self {
+        Self {
+            context,
+            queue,
+            config,
+            ours: false,
+            call_id: String::new(),
+            request_id: String::new(),
+            hash: Hash::default(),
+            note: None,
+        }
+    }
+
+    fn refuse(&self, error: &ApiError) -> Action {
+        if let Some(internal) = &error.internal {
+            host::warn(&format!(
+                "attache: request {} refused with {}: {internal}",
+                self.call_id, error.status
+            ));
+        }
+        host::send_error(error, &self.call_id);
+        Action::Pause
+    }
+
+    /// Judges the headers. Beyond this the request waits in [`Vm::intakes`].
+    fn accept(&mut self, headers: &host::Headers, parsed: ParsedPath) -> Result<(), ApiError> {
+        match find(headers, ":method") {
+            Some("POST") => {}
+            method => return Err(ApiError::method_not_allowed(method.unwrap_or_default())),
+        }
+        let declared = find(headers, "content-length").and_then(|value| value.parse::<u64>().ok());
+        if declared.is_some_and(|length| length > self.config.max_body_bytes) {
+            return Err(ApiError::body_too_large(self.config.max_body_bytes));
+        }
+        let key = self.authenticate(headers)?;
+        for name in auth::key_headers(self.config.key_header.as_deref()).chain(["cookie"]) {
+            if headers.iter().any(|(header, _)| header == name) {
+                host::remove_header(MapType::HttpRequestHeaders, name);
+            }
+        }
+        let intake = Intake {
+            call_id: self.call_id.clone(),
+            request_id: self.request_id.clone(),
+            endpoint: parsed.endpoint,
+            path_model: parsed.model,
+            start_us: host::now_us(),
+            key,
+            buffered: 0,
+            body: None,
+        };
+        vm::with(|vm| vm.intakes.insert(self.context, intake));
+        Ok(())
+    }
+
+    /// Finds the key and what is known of it. A miss joins the queue of lookups and wakes the root.
+    fn authenticate(&mut self, headers: &host::Headers) -> Result<Key, ApiError> {
+        let (error, result) = match auth::presented(headers, self.config.key_header.as_deref()) {
+            Presented::Key(hash) => return self.look_up(hash),
+            Presented::Missing => (ApiError::missing_key(), "missing"),
+            Presented::Malformed => (ApiError::malformed_key(), "malformed"),
+        };
+        vm::with(|vm| vm.stats.auth(result));
+        Err(error)
+    }
+
+    fn look_up(&mut self, hash: Hash) -> Result<Key, ApiError> {
+        self.hash = hash;
+        let now_ms = host::now_ms();
+        let found = vm::with(|vm| match vm.keys.find(&hash, now_ms) {
+            Known::Ask => match vm.keys.join(hash, self.context, now_ms) {
+                Joined::Full => Err((away("too many lookups wait"), "unavailable")),
+                _ => Ok(Key::Asked(hash)),
+            },
+            Known::Record(record) => intake::admit(&record, now_ms).map(|()| Key::Known(record)),
+            Known::Nobody => Err((ApiError::unknown_key(), "unknown")),
+        });
+        match found.unwrap_or_else(|| Err((away("state is busy"), "unavailable"))) {
+            Ok(key) => {
+                match &key {
+                    Key::Known(_) => {
+                        vm::with(|vm| vm.stats.auth("ok"));
+                    }
+                    Key::Asked(_) => self.wake_root(),
+                }
+                Ok(key)
+            }
+            Err((error, result)) => {
+                vm::with(|vm| vm.stats.auth(result));
+                Err(error)
+            }
+        }
+    }
+
+    fn wake_root(&self) {
+        let _ = hostcalls::enqueue_shared_queue(self.queue, Some(b"1"));
+    }
+
+    /// The body is whole: scan it, and go on if the key is known.
+    fn body_complete(&mut self, len: usize) -> Action {
+        let scanned = scan(len);
+        vm::with(|vm| {
+            if let Some(intake) = vm.intakes.get_mut(&self.context) {
+                intake.body = Some(scanned);
+            }
+        });
+        match advance(self.context) {
+            Next::Wait => Action::Pause,
+            Next::Refuse(error) => self.refuse(&error),
+            Next::Go => Action::Continue,
+        }
+    }
+
+    /// The decision's note, read once it is there.
+    fn note(&mut self) -> Option<&Note> {
+        if self.note.is_none() {
+            let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, NOTE_KEY]);
+            let note = text.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
+            self.note = note.filter(|note| note.contract == VERSION);
+            if let Some(note) = &self.note {
+                vm::with(|vm| vm.stats.learn_group(&note.group));
+            }
+        }
+        self.note.as_ref()
+    }
+}
+
+fn away(why: &str) -> ApiError {
+    ApiError::auth_unavailable().with_internal(why)
+}
+
+/// Value of a header as text.
+fn find<'a>(headers: &'a host::Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
+}
+
+fn scan(len: usize) -> Result<Scanned, ApiError> {
+    let mut scan = BodyScan::new(ScanLimits::default());
+    let mut start = 0_usize;
+    while start < len {
+        let slice = host::body(BufferType::HttpRequestBody, start, SLICE.min(len.saturating_sub(start)));
+        if slice.is_empty() {
+            break;
+        }
+        start = start.saturating_add(slice.len());
+        scan.feed(&slice)?;
+    }
+    Ok(scan.finish()?)
+}
+
+/// Takes a request as far as it can go. On [`Next::Go`] the question is set and the facts are stored for the adapter.
+fn advance(context: u32) -> Next {
+    let step = vm::with(|vm| {
+        let step = vm.intakes.get_mut(&context).map_or(Step::Wait, Intake::step);
+        if !matches!(step, Step::Wait) {
+            vm.intakes.remove(&context);
+        }
+        step
+    });
+    match step {
+        None | Some(Step::Wait) => Next::Wait,
+        Some(Step::Refuse(error)) => Next::Refuse(error),
+        Some(Step::Forward(request, ask)) => {
+            let Some(text) = intake::ask_header(&ask) else {
+                return Next::Refuse(ApiError::internal("the question has no JSON"));
+            };
+            host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
+            host::set_property(CALL_PROPERTY, &request.call_id);
+            vm::with(|vm| vm.requests.insert(request.call_id.clone(), *request));
+            Next::Go
+        }
+    }
+}
+
+/// What became of a lookup.
+#[derive(Debug, Clone)]
+pub enum Looked {
+    Up(Rc<KeyRecord>),
+    Nobody,
+    Failed(String),
+}
+
+/// Goes on with a request that waited for a lookup. Called by the root, with `context` as the effective one: this is
+/// why a waiting request lives in [`Vm::intakes`] and not in its context, which the SDK does not let another reach.
+pub fn key_decided(context: u32, looked: &Looked) {
+    let now_ms = host::now_ms();
+    let verdict = vm::with(|vm| {
+        let intake = vm.intakes.get_mut(&context)?;
+        let verdict = match looked {
+            Looked::Up(record) => {
+                intake::admit(record, now_ms).map(|()| intake.key = Key::Known(Rc::clone(record)))
+            }
+            Looked::Nobody => Err((ApiError::unknown_key(), "unknown")),
+            Looked::Failed(why) => Err((away(why), "unavailable")),
+        };
+        vm.stats.auth(verdict.as_ref().err().map_or("ok", |(_, result)| *result));
+        let call_id = intake.call_id.clone();
+        if verdict.is_err() {
+            vm.intakes.remove(&context);
+        }
+        Some((verdict, call_id))
+    });
+    let Some(Some((verdict, call_id))) = verdict else { return };
+    match verdict.map_or_else(|(error, _)| Next::Refuse(error), |()| advance(context)) {
+        Next::Wait => {}
+        Next::Refuse(error) => host::send_error(&error, &call_id),
+        Next::Go => {
+            let _ = hostcalls::resume_http_request();
+        }
+    }
+}
+
+/// Writes a usage record that cannot be kept to Envoy's log, from where it can be put into the ledger by hand.
+pub fn dump(record: &str) {
+    host::warn(&format!("attache usage {record}"));
+}
+
+impl Context for Gate {}
+
+impl HttpContext for Gate {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let headers = host::headers(MapType::HttpRequestHeaders);
+        // Only the gate and the sidecar may say these; a client that does is not told, just not heard.
+        for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(HEADER_PREFIX)) {
+            host::remove_header(MapType::HttpRequestHeaders, name);
+        }
+        let path_asked = find(&headers, ":path").unwrap_or_default();
+        let parsed = Endpoint::parse(path_asked);
+        if parsed.is_none() && path::is_admin(path_asked) {
+            return Action::Continue;
+        }
+        self.ours = true;
+        self.request_id = find(&headers, "x-request-id").unwrap_or_default().to_owned();
+        let now_us = host::now_us();
+        self.call_id = vm::with(|vm| vm.ids.next(now_us, self.request_id.as_bytes())).unwrap_or_default();
+        let accepted = match parsed {
+            Some(parsed) => self.accept(&headers, parsed),
+            None => Err(ApiError::unknown_route(find(&headers, ":method").unwrap_or_default(), path_asked)),
+        };
+        match accepted {
+            Err(error) => self.refuse(&error),
+            Ok(()) if end_of_stream => self.body_complete(0),
+            Ok(()) => Action::Pause,
+        }
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if !self.ours {
+            return Action::Continue;
+        }
+        let waits =
+            vm::with(|vm| vm.intakes.get_mut(&self.context).map(|intake| intake.buffered = size)).flatten();
+        if waits.is_none() {
+            // Either it went on already, or it was refused; a refused one has no request.
+            let went_on = vm::with(|vm| vm.requests.contains_key(&self.call_id)).unwrap_or(false);
+            return if went_on { Action::Continue } else { Action::Pause };
+        }
+        if u64::try_from(size).is_ok_and(|size| size > self.config.max_body_bytes) {
+            vm::with(|vm| vm.intakes.remove(&self.context));
+            return self.refuse(&ApiError::body_too_large(self.config.max_body_bytes));
+        }
+        if end_of_stream { self.body_complete(size) } else { Action::Pause }
+    }
+
+    /// A body may end with trailers instead of an end of its own.
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        let buffered = vm::with(|vm| vm.intakes.get(&self.context).map(|intake| intake.buffered)).flatten();
+        match buffered {
+            Some(size) => self.body_complete(size),
+            None => Action::Continue,
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        if self.ours {
+            self.answer_headers();
+        }
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        if self.ours {
+            self.finish();
+        }
+    }
+}
+
+impl Gate {
+    fn answer_headers(&mut self) {
+        const MAP: MapType = MapType::HttpResponseHeaders;
+        let headers = host::headers(MAP);
+        for (name, _) in &headers {
+            let internal =
+                name.starts_with("x-envoy-") || name.starts_with(HEADER_PREFIX) || name == "set-cookie";
+            if internal {
+                host::remove_header(MAP, name);
+            }
+        }
+        if let Some(theirs) = find(&headers, "x-request-id").filter(|theirs| *theirs != self.request_id) {
+            host::set_header(MAP, "llm_provider-x-request-id", theirs);
+        }
+        host::set_header(MAP, "x-request-id", &self.request_id);
+        host::set_header(MAP, "x-litellm-call-id", &self.call_id);
+        if let Some(note) = self.note() {
+            host::set_header(MAP, "x-litellm-model-group", &note.group);
+            for (name, value) in &note.response_headers {
+                host::set_header(MAP, name, value);
+            }
+        }
+        let facts = vm::with(|vm| {
+            let request = vm.requests.get(&self.call_id)?;
+            Some((request.last_deployment().map(str::to_owned), request.retries_and_fallbacks()))
+        });
+        let Some(Some((deployment, (retries, fallbacks)))) = facts else { return };
+        if let Some(deployment) = deployment {
+            host::set_header(MAP, "x-litellm-model-id", &deployment);
+        }
+        host::set_header(MAP, "x-litellm-attempted-retries", &retries.to_string());
+        host::set_header(MAP, "x-litellm-attempted-fallbacks", &fallbacks.to_string());
+    }
+
+    /// The request is over. Envoy calls this exactly once in every case, also when the client left.
+    fn finish(&mut self) {
+        let request = vm::with(|vm| {
+            vm.keys.leave(&self.hash, self.context);
+            vm.intakes.remove(&self.context);
+            vm.requests.remove(&self.call_id)
+        });
+        let ending = Ending {
+            status: host::integer(&["response", "code"])
+                .and_then(|code| u16::try_from(code).ok())
+                .unwrap_or(0),
+            details: host::text(&["response", "code_details"]).unwrap_or_default(),
+            flags: host::integer(&["response", "flags"]).unwrap_or(0),
+            now_us: host::now_us(),
+        };
+        let Some(Some(request)) = request else {
+            vm::with(|vm| vm.stats.request("", if ending.aborted() { "aborted" } else { "refused" }));
+            return;
+        };
+        self.note();
+        let note = self.note.as_ref();
+        let record = request.is_recorded(note, &ending).then(|| request.record(note, &ending));
+        let text = record.and_then(|record| serde_json::to_string(&record).ok());
+        let (dumped, full) = vm::with(|vm| {
+            count(vm, &request, note, &ending);
+            let dumped = text.and_then(|text| vm.usage.push(text));
+            vm.stats.count("usage_dumped", u64::from(dumped.is_some()));
+            (dumped, vm.usage.is_full_batch())
+        })
+        .unwrap_or_default();
+        if let Some(oldest) = dumped {
+            dump(&oldest);
+        }
+        if full {
+            self.wake_root();
+        }
+    }
+}
+
+/// Statistics of a finished request.
+fn count(vm: &mut Vm, request: &Request, note: Option<&Note>, ending: &Ending) {
+    let group = note.map_or(request.model.as_str(), |note| note.group.as_str());
+    let stats = &mut vm.stats;
+    stats.request(group, request.outcome(note, ending));
+    let (retries, fallbacks) = request.retries_and_fallbacks();
+    stats.count_group("retries", group, retries);
+    stats.count_group("fallbacks", group, fallbacks);
+    stats.observe_group("duration_ms", group, ending.now_us.saturating_sub(request.start_us) / 1_000);
+    if let Some(first_us) = request.first_event_us {
+        stats.observe_group("ttft_ms", group, first_us / 1_000);
+    }
+    for attempt in &request.attempts {
+        let record = &attempt.record;
+        let (group, deployment) = (record.group.as_str(), record.deployment.as_str());
+        stats.attempt(group, deployment, requests::outcome_name(record.outcome));
+        if record.outcome == AttemptOutcome::FailedFirstEvent {
+            stats.count_deployment("first_event_failovers", group, deployment, 1);
+        }
+        let Some(usage) = &record.usage else { continue };
+        stats.count_deployment("tokens_input", group, deployment, usage.prompt);
+        stats.count_deployment("tokens_output", group, deployment, usage.completion);
+        stats.count_deployment("tokens_cached", group, deployment, usage.cached);
+        if let Some(price) = &attempt.price {
+            stats.count_deployment("spend_nanodollars", group, deployment, price.cost(usage));
+        }
+    }
+}

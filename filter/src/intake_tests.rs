@@ -1,0 +1,87 @@
+use super::*;
+
+fn record(blocked: bool, expires_ms: Option<u64>) -> KeyRecord {
+    KeyRecord { id: "hash".into(), name: "sk-...abcd".into(), expires_ms, blocked }
+}
+
+fn intake(key: Key) -> Intake {
+    Intake {
+        call_id: "call".into(),
+        request_id: "request".into(),
+        endpoint: Endpoint::ChatCompletions,
+        path_model: None,
+        start_us: 7,
+        key,
+        buffered: 0,
+        body: None,
+    }
+}
+
+fn scanned(model: Option<&str>) -> Scanned {
+    Scanned { model: model.map(str::to_owned), stream: true, text_chars: 40, ..Scanned::default() }
+}
+
+fn known() -> Key {
+    Key::Known(Rc::new(record(false, None)))
+}
+
+#[test]
+fn a_request_goes_on_when_key_and_body_are_there_in_either_order() {
+    let mut key_last = intake(Key::Asked([0; 32]));
+    assert!(matches!(key_last.step(), Step::Wait));
+    key_last.body = Some(Ok(scanned(Some("gpt-4o"))));
+    assert!(matches!(key_last.step(), Step::Wait), "the body alone is not enough");
+    key_last.key = known();
+    assert!(matches!(key_last.step(), Step::Forward(..)));
+
+    let mut body_last = intake(known());
+    assert!(matches!(body_last.step(), Step::Wait), "the key alone is not enough");
+    body_last.body = Some(Ok(scanned(Some("gpt-4o"))));
+    let Step::Forward(request, ask) = body_last.step() else { panic!("it should go on") };
+    assert_eq!((ask.call_id.as_str(), ask.key.as_str(), ask.model.as_str()), ("call", "hash", "gpt-4o"));
+    assert_eq!((ask.input_tokens, ask.stream), (10, true));
+    assert_eq!((request.call_id.as_str(), request.start_us), ("call", 7));
+}
+
+#[test]
+fn a_bad_body_is_refused_only_after_the_key_is_known() {
+    let mut intake = intake(Key::Asked([0; 32]));
+    intake.body = Some(Err(ApiError::invalid_request("not JSON", None)));
+    assert!(matches!(intake.step(), Step::Wait), "a stranger learns nothing about bodies");
+    intake.key = known();
+    assert!(matches!(intake.step(), Step::Refuse(error) if error.status == 400));
+}
+
+#[test]
+fn the_model_of_the_path_wins_and_one_of_the_two_is_needed() {
+    let mut azure = intake(known());
+    azure.path_model = Some("by-path".into());
+    azure.body = Some(Ok(scanned(Some("by-body"))));
+    assert!(
+        matches!(azure.step(), Step::Forward(request, ask) if ask.model == "by-path" && request.model == "by-path")
+    );
+    let mut none = intake(known());
+    none.body = Some(Ok(scanned(None)));
+    assert!(matches!(none.step(), Step::Refuse(error) if error.status == 400));
+}
+
+#[test]
+fn blocked_and_expired_keys_are_told_apart() {
+    assert!(admit(&record(false, None), 5).is_ok());
+    assert!(admit(&record(false, Some(6)), 5).is_ok());
+    assert_eq!(admit(&record(false, Some(5)), 5).unwrap_err().1, "expired");
+    let (error, label) = admit(&record(true, None), 5).unwrap_err();
+    assert_eq!((error.status, label), (401, "blocked"));
+}
+
+#[test]
+fn the_question_is_plain_ascii_and_reads_back() {
+    let mut intake = intake(known());
+    let mut scan = scanned(Some("模型-😀"));
+    scan.user = Some("Zoë\n\u{7f}".into());
+    intake.body = Some(Ok(scan));
+    let Step::Forward(_, ask) = intake.step() else { panic!("it should go on") };
+    let header = ask_header(&ask).unwrap();
+    assert!(header.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}");
+    assert_eq!(serde_json::from_str::<Ask>(&header).unwrap(), ask);
+}

@@ -1,0 +1,329 @@
+//! The gate's root context: everything that does not belong to one request. It asks the sidecar for keys (on behalf
+//! of all that wait), polls for changed keys, and sends usage.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use attache_llm::contract::{
+    GateConfig, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChanges, KeyChangesAsk, KeyLookup,
+    KeyRecord, USAGE_PATH, UsageAck, VERSION,
+};
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{BufferType, ContextType};
+
+use crate::adapter::Adapter;
+use crate::gate::{self, Gate, Looked};
+use crate::host;
+use crate::keys::{Hash, Known};
+use crate::vm;
+
+const TICK: Duration = Duration::from_millis(100);
+const CHANGES_EVERY_MS: u64 = 500;
+/// A poll that takes longer is not worth waiting for: the next one says the same.
+const CHANGES_TIMEOUT_MS: u64 = 1_000;
+/// The sidecar acknowledges a batch when it is on disk.
+const USAGE_TIMEOUT_MS: u64 = 5_000;
+/// How much longer than the lookup timeout a request waits before it is refused even without an answer.
+const OVERDUE_GRACE_MS: u64 = 500;
+
+/// A call-out to the sidecar that has not been answered.
+#[derive(Debug)]
+enum Call {
+    Lookup(Hash),
+    Changes,
+    Usage,
+}
+
+/// Root context of the gate.
+pub struct GateRoot {
+    context: u32,
+    config: Rc<GateConfig>,
+    /// Queue that wakes this root at once; its name is unique per VM and root.
+    queue: u32,
+    calls: HashMap<u32, Call>,
+    epoch: String,
+    generation: u64,
+    changes_at_ms: u64,
+    polling: bool,
+    /// Said in the log already that the sidecar is away, so that an outage is two lines and not thousands.
+    away: bool,
+}
+
+impl GateRoot {
+    #[must_use]
+    pub fn new(context: u32) -> Self {
+        Self {
+            context,
+            config: Rc::default(),
+            queue: 0,
+            calls: HashMap::new(),
+            epoch: String::new(),
+            generation: 0,
+            changes_at_ms: 0,
+            polling: false,
+            away: false,
+        }
+    }
+
+    fn send_lookups(&mut self) {
+        let timeout_ms = self.config.lookup_timeout_ms;
+        while let Some(Some(hash)) = vm::with(|vm| vm.keys.next_lookup()) {
+            let ask = KeyLookup { contract: VERSION, hash: hex::encode(hash) };
+            let token =
+                serde_json::to_vec(&ask).ok().and_then(|body| host::post(KEY_LOOKUP_PATH, &body, timeout_ms));
+            vm::with(|vm| vm.stats.count("key_lookups", 1));
+            match token {
+                Some(token) => {
+                    self.calls.insert(token, Call::Lookup(hash));
+                }
+                None => self.lookup_done(&hash, Err("no call to the sidecar was possible".into())),
+            }
+        }
+    }
+
+    fn lookup_done(&mut self, hash: &Hash, answer: Result<Option<KeyRecord>, String>) {
+        let now_ms = host::now_ms();
+        self.reached(answer.as_ref().err());
+        let decided = vm::with(|vm| match answer {
+            Ok(answer) => {
+                let looked = answer.clone().map_or(Looked::Nobody, |record| Looked::Up(Rc::new(record)));
+                (vm.keys.answered(hash, answer, now_ms), looked)
+            }
+            Err(why) => {
+                let waiters = vm.keys.failed(hash, now_ms);
+                // A key known from before goes on while nobody can be asked.
+                let looked = match vm.keys.find(hash, now_ms) {
+                    Known::Record(record) => Looked::Up(record),
+                    Known::Nobody | Known::Ask => Looked::Failed(why),
+                };
+                (waiters, looked)
+            }
+        });
+        let Some((waiters, looked)) = decided else { return };
+        for waiter in waiters {
+            host::on_behalf_of(waiter, self.context, || gate::key_decided(waiter, &looked));
+        }
+    }
+
+    fn changes_done(&mut self, status: u16, body: &[u8]) {
+        self.polling = false;
+        let changes = match parse::<KeyChanges>(status, body, |changes| changes.contract) {
+            Ok(changes) => changes,
+            Err(why) => return self.reached(Some(&why)),
+        };
+        self.reached(None);
+        vm::with(|vm| {
+            if changes.flush {
+                vm.keys.doubt_all();
+            }
+            for hash in &changes.hashes {
+                let mut bytes = Hash::default();
+                if hex::decode_to_slice(hash, &mut bytes).is_ok() {
+                    vm.keys.forget(&bytes);
+                }
+            }
+        });
+        self.epoch = changes.epoch;
+        self.generation = changes.generation;
+    }
+
+    fn poll_changes(&mut self, now_ms: u64) {
+        let due = !self.polling && now_ms.saturating_sub(self.changes_at_ms) >= CHANGES_EVERY_MS;
+        // An empty table has nothing to forget. Envoy's main thread has a VM, too, that never sees a request.
+        if !due || vm::with(|vm| vm.keys.is_empty()).unwrap_or(true) {
+            return;
+        }
+        self.changes_at_ms = now_ms;
+        let ask = KeyChangesAsk { contract: VERSION, epoch: self.epoch.clone(), generation: self.generation };
+        let Ok(body) = serde_json::to_vec(&ask) else { return };
+        if let Some(token) = host::post(KEY_CHANGES_PATH, &body, CHANGES_TIMEOUT_MS) {
+            self.polling = true;
+            self.calls.insert(token, Call::Changes);
+        }
+    }
+
+    fn send_usage(&mut self, now_ms: u64) {
+        let Some(Some(batch)) = vm::with(|vm| vm.usage.next_batch(now_ms)) else { return };
+        match host::post(USAGE_PATH, batch.as_bytes(), USAGE_TIMEOUT_MS) {
+            Some(token) => {
+                self.calls.insert(token, Call::Usage);
+            }
+            None => self.usage_done(0, &[]),
+        }
+    }
+
+    fn usage_done(&mut self, status: u16, body: &[u8]) {
+        // A dead sidecar is a 503 from Envoy, a slow one a 504. Only a 200 means that the records are durable.
+        let answer = parse::<UsageAck>(status, body, |ack| ack.contract);
+        self.reached(answer.as_ref().err());
+        vm::with(|vm| match answer {
+            Ok(_) => {
+                let sent = vm.usage.acknowledged();
+                vm.stats.count("usage_sent", sent as u64);
+            }
+            Err(_) => {
+                let again = vm.usage.failed(host::now_ms());
+                vm.stats.count("usage_retried", again as u64);
+            }
+        });
+    }
+
+    /// Notes whether the sidecar could be reached, and logs the change.
+    fn reached(&mut self, failure: Option<&String>) {
+        match failure {
+            Some(why) if !self.away => {
+                host::error(&format!(
+                    "attache: sidecar not reached ({why}); known keys go on, usage is kept"
+                ));
+                self.away = true;
+            }
+            None if self.away => {
+                host::warn("attache: sidecar reached again");
+                self.away = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Body of a 200 of our own contract version, or why it is none.
+fn parse<T: serde::de::DeserializeOwned>(
+    status: u16,
+    body: &[u8],
+    contract: impl FnOnce(&T) -> u32,
+) -> Result<T, String> {
+    match status {
+        200 => {}
+        409 => return Err(format!("it does not speak contract version {VERSION} of this filter")),
+        0 => return Err("no answer".into()),
+        other => return Err(format!("status {other}")),
+    }
+    let parsed: T = serde_json::from_slice(body).map_err(|error| format!("unreadable answer: {error}"))?;
+    match contract(&parsed) {
+        VERSION => Ok(parsed),
+        other => Err(format!("it speaks contract version {other}, this filter {VERSION}")),
+    }
+}
+
+impl Context for GateRoot {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
+        let Some(call) = self.calls.remove(&token) else { return };
+        let (status, body) = host::answer(headers, body_size);
+        match call {
+            Call::Lookup(hash) => {
+                let answer =
+                    parse::<KeyAnswer>(status, &body, |answer| answer.contract).map(|answer| answer.key);
+                self.lookup_done(&hash, answer);
+                self.send_lookups();
+            }
+            Call::Changes => self.changes_done(status, &body),
+            Call::Usage => {
+                self.usage_done(status, &body);
+                self.send_usage(host::now_ms());
+            }
+        }
+    }
+
+    /// The plugin goes away: with an update of the listener (another root of this VM goes on), or with Envoy. Then the
+    /// event loops have stopped already and nothing can be sent: what was not acknowledged goes to the log.
+    fn on_done(&mut self) -> bool {
+        let sending = self.calls.values().any(|call| matches!(call, Call::Usage));
+        let left = vm::with(|vm| {
+            vm.gates = vm.gates.saturating_sub(1);
+            if sending {
+                vm.usage.failed(host::now_ms());
+            }
+            if vm.gates > 0 {
+                return Vec::new();
+            }
+            let left = vm.usage.drain();
+            vm.stats.count("usage_dumped", left.len() as u64);
+            left
+        });
+        for record in left.unwrap_or_default() {
+            gate::dump(&record);
+        }
+        true
+    }
+}
+
+impl RootContext for GateRoot {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let text = host::body(BufferType::PluginConfiguration, 0, size);
+        let config = if text.is_empty() { Ok(GateConfig::default()) } else { serde_json::from_slice(&text) };
+        let config: GateConfig = match config {
+            Ok(config) => config,
+            Err(error) => {
+                host::error(&format!("attache: the gate's configuration is not valid: {error}"));
+                return false;
+            }
+        };
+        if config.contract != VERSION {
+            let theirs = config.contract;
+            host::error(&format!(
+                "attache: configuration has contract version {theirs}, this filter {VERSION}"
+            ));
+            return false;
+        }
+        self.config = Rc::new(config);
+        let config = Rc::clone(&self.config);
+        let number = vm::with(|vm| {
+            vm.configure(config);
+            vm.gates = vm.gates.saturating_add(1);
+            vm.number
+        });
+        let name = format!("attache.wake.{}.{}", number.unwrap_or(0), self.context);
+        self.queue = hostcalls::register_shared_queue(&name).unwrap_or(0);
+        let _ = hostcalls::set_tick_period(TICK);
+        true
+    }
+
+    fn on_tick(&mut self) {
+        let now_ms = host::now_ms();
+        self.send_usage(now_ms);
+        self.poll_changes(now_ms);
+        let limit_ms = self.config.lookup_timeout_ms.saturating_add(OVERDUE_GRACE_MS);
+        let overdue = vm::with(|vm| {
+            let pending = vm.usage.len() as u64;
+            vm.stats.usage_pending(pending);
+            vm.keys.overdue(limit_ms, now_ms)
+        });
+        let lost = Looked::Failed("the lookup was lost".into());
+        for waiter in overdue.unwrap_or_default() {
+            host::on_behalf_of(waiter, self.context, || gate::key_decided(waiter, &lost));
+        }
+        self.send_lookups();
+    }
+
+    /// A request waits for a key, or a whole usage batch does.
+    fn on_queue_ready(&mut self, queue: u32) {
+        while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+        self.send_lookups();
+        self.send_usage(host::now_ms());
+    }
+
+    fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Gate::new(context, self.queue, Rc::clone(&self.config))))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// Root context of the adapter: it only makes contexts.
+pub struct AdapterRoot;
+
+impl Context for AdapterRoot {}
+
+impl RootContext for AdapterRoot {
+    fn create_http_context(&self, _context: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Adapter::default()))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

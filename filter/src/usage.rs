@@ -1,0 +1,165 @@
+//! Usage records on their way to the sidecar: kept until it acknowledges them, re-sent until then.
+//!
+//! One batch is in flight at a time and stays the same batch while it is retried, so that the sidecar can tell a
+//! repetition by its call ids. The queue is bounded; what does not fit is handed back for Envoy's log, the last place
+//! where a record can survive.
+
+use std::collections::VecDeque;
+
+use attache_llm::contract::VERSION;
+
+/// First pause after a failed batch, milliseconds.
+const RETRY_FIRST_MS: u64 = 100;
+/// Longest pause between retries, milliseconds.
+const RETRY_MAX_MS: u64 = 2_000;
+
+/// Queue of one worker. Records are kept as their JSON, so that a retry costs no work.
+#[derive(Debug)]
+pub struct UsageQueue {
+    pending: VecDeque<String>,
+    batch: Vec<String>,
+    sent: bool,
+    retry_at_ms: u64,
+    pause_ms: u64,
+    max: usize,
+    batch_size: usize,
+}
+
+impl UsageQueue {
+    #[must_use]
+    pub fn new(max: usize, batch_size: usize) -> Self {
+        Self {
+            pending: VecDeque::new(),
+            batch: Vec::new(),
+            sent: false,
+            retry_at_ms: 0,
+            pause_ms: RETRY_FIRST_MS,
+            max: max.max(1),
+            batch_size: batch_size.max(1),
+        }
+    }
+
+    pub fn configure(&mut self, max: usize, batch_size: usize) {
+        self.max = max.max(1);
+        self.batch_size = batch_size.max(1);
+    }
+
+    /// Records that the sidecar has not acknowledged.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pending.len().saturating_add(self.batch.len())
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Is a whole batch waiting, with none in flight? Then it should go now and not at the next tick.
+    #[must_use]
+    pub fn is_full_batch(&self) -> bool {
+        self.batch.is_empty() && self.pending.len() >= self.batch_size
+    }
+
+    /// Adds a record. Returns the record that had to give way, if any: the oldest one not in flight.
+    pub fn push(&mut self, record: String) -> Option<String> {
+        self.pending.push_back(record);
+        if self.len() > self.max { self.pending.pop_front() } else { None }
+    }
+
+    /// Body of the request to send now, if one is due. It must end in [`Self::acknowledged`] or [`Self::failed`].
+    pub fn next_batch(&mut self, now_ms: u64) -> Option<String> {
+        if self.sent || now_ms < self.retry_at_ms {
+            return None;
+        }
+        if self.batch.is_empty() {
+            let count = self.pending.len().min(self.batch_size);
+            self.batch = self.pending.drain(..count).collect();
+        }
+        if self.batch.is_empty() {
+            return None;
+        }
+        self.sent = true;
+        Some(format!(r#"{{"contract":{VERSION},"records":[{}]}}"#, self.batch.join(",")))
+    }
+
+    /// The batch is durable. Returns how many records it had.
+    pub fn acknowledged(&mut self) -> usize {
+        self.sent = false;
+        self.retry_at_ms = 0;
+        self.pause_ms = RETRY_FIRST_MS;
+        std::mem::take(&mut self.batch).len()
+    }
+
+    /// The batch may or may not be durable: it is sent again after a pause. Returns how many records it has.
+    pub fn failed(&mut self, now_ms: u64) -> usize {
+        self.sent = false;
+        self.retry_at_ms = now_ms.saturating_add(self.pause_ms);
+        self.pause_ms = self.pause_ms.saturating_mul(2).min(RETRY_MAX_MS);
+        self.batch.len()
+    }
+
+    /// Takes everything unacknowledged out, oldest first: the worker is going away.
+    pub fn drain(&mut self) -> Vec<String> {
+        let mut records = std::mem::take(&mut self.batch);
+        records.extend(self.pending.drain(..));
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(max: usize, batch: usize, records: usize) -> UsageQueue {
+        let mut queue = UsageQueue::new(max, batch);
+        for n in 1..=records {
+            assert_eq!(queue.push(n.to_string()), None);
+        }
+        queue
+    }
+
+    #[test]
+    fn batches_follow_one_another_in_order() {
+        let mut queue = queue(10, 2, 3);
+        assert!(queue.is_full_batch());
+        assert_eq!(queue.next_batch(0).as_deref(), Some(r#"{"contract":1,"records":[1,2]}"#));
+        assert_eq!(queue.next_batch(0), None, "one at a time");
+        assert_eq!(queue.acknowledged(), 2);
+        assert_eq!(queue.next_batch(0).as_deref(), Some(r#"{"contract":1,"records":[3]}"#));
+        assert_eq!(queue.acknowledged(), 1);
+        assert_eq!(queue.next_batch(0), None);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_failed_batch_comes_again_unchanged_after_a_growing_pause() {
+        let mut queue = queue(10, 2, 2);
+        let first = queue.next_batch(0);
+        queue.push("3".into());
+        assert_eq!(queue.failed(0), 2);
+        assert_eq!(queue.next_batch(99), None);
+        assert_eq!(queue.next_batch(100), first, "the same records, so that the sidecar sees a repetition");
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            queue.failed(0);
+            pauses.push(queue.retry_at_ms);
+            queue.next_batch(queue.retry_at_ms);
+        }
+        assert_eq!(pauses, [200, 400, 800, 1_600, 2_000, 2_000]);
+        queue.acknowledged();
+        assert_eq!(queue.len(), 1);
+        queue.next_batch(0);
+        queue.failed(0);
+        assert_eq!(queue.retry_at_ms, 100, "a success resets the pause");
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_not_in_flight_gives_way() {
+        let mut queue = queue(3, 1, 3);
+        queue.next_batch(0);
+        assert_eq!(queue.push("4".into()).as_deref(), Some("2"));
+        assert_eq!(queue.drain(), ["1", "3", "4"]);
+        assert!(queue.is_empty());
+    }
+}
