@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use attache_llm::contract::{KeyChanges, KeyChangesAsk, KeyRecord, MASTER_KEY_HASH};
 use attache_llm::error::ApiError;
 use http::HeaderMap;
@@ -7,8 +8,9 @@ use subtle::ConstantTimeEq;
 
 use super::cache::{KeyCache, Limits};
 use super::intake::key_of;
-use super::{hash, mask, now_ms};
+use super::{hash, mask};
 use crate::config::Secret;
+use crate::routing::{self, now_ms};
 use crate::store::{Database, KeyRow, StoreError};
 
 /// Everyone who may call, by the hash of the key.
@@ -151,4 +153,11 @@ fn usable(row: &KeyRow, now_ms: u64) -> Result<(), ApiError> {
 #[must_use]
 pub fn database_away(error: &StoreError) -> ApiError {
     ApiError::auth_unavailable().with_internal(error.to_string())
+}
+
+#[async_trait]
+impl routing::Keys for KeyDirectory {
+    async fn row(&self, id: &str) -> Result<Option<Arc<KeyRow>>, StoreError> {
+        Self::row(self, id).await
+    }
 }

@@ -3,10 +3,11 @@
 //! The plain key is hashed at the door and never stored. [`KeyDirectory`] answers the gate (`record`), decisions
 //! (`row`) and the admin API (`authenticate`), and tells the gate which keys changed (`changes`).
 
-pub mod access;
 mod cache;
 mod changes;
 mod directory;
+#[cfg(test)]
+pub(crate) mod double;
 mod intake;
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,4 @@ pub fn mask(key: &str) -> String {
     }
     let last: String = key.chars().skip(length - 4).collect();
     format!("sk-...{last}")
-}
-
-/// Now, Unix milliseconds.
-#[must_use]
-pub fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

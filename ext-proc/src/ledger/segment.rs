@@ -30,7 +30,7 @@ pub(super) struct Segment {
 impl Segment {
     /// Makes a new segment, locked, its directory entry on disk.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
-        let millis = crate::keys::now_ms();
+        let millis = crate::routing::now_ms();
         let name = format!("{millis:016}-{:08x}.{EXTENSION}", rand::random::<u32>());
         let path = dir.join(name);
         let file = OpenOptions::new().append(true).create_new(true).open(&path)?;
