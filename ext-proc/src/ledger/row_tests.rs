@@ -1,1 +1,174 @@
+use std::sync::Arc;
 
+use attache_llm::contract::{AttemptOutcome, AttemptRecord, UsageRecord};
+use attache_llm::path::Endpoint;
+use attache_llm::price::Price;
+use attache_llm::usage::Usage;
+
+use super::row;
+use crate::routing::tests::{deployment, group, snapshot};
+use crate::routing::{Deployment, Snapshot};
+
+/// A record of one whole answer by deployment `a` (in group `chat`).
+pub(super) fn record(call_id: &str) -> UsageRecord {
+    UsageRecord {
+        call_id: call_id.to_owned(),
+        key: "key".to_owned(),
+        endpoint: Endpoint::ChatCompletions,
+        model: "chat".to_owned(),
+        group: "chat".to_owned(),
+        reservation: None,
+        stream: false,
+        user: None,
+        start_us: 1_769_860_800_000_000,
+        duration_us: 2_500_000,
+        first_event_us: Some(500_000),
+        status: 200,
+        details: "via_upstream".to_owned(),
+        aborted: false,
+        input_estimate: 0,
+        request_id: "x-1".to_owned(),
+        attempts: vec![attempt("a", "chat", AttemptOutcome::Complete, Some(usage(10, 5)))],
+    }
+}
+
+fn usage(prompt: u64, completion: u64) -> Usage {
+    Usage { prompt, completion, total: prompt + completion, ..Usage::default() }
+}
+
+fn attempt(id: &str, group: &str, outcome: AttemptOutcome, usage: Option<Usage>) -> AttemptRecord {
+    AttemptRecord {
+        deployment: id.to_owned(),
+        cluster: format!("{group}/openai/{id}"),
+        group: group.to_owned(),
+        outcome,
+        status: 200,
+        retry_after_s: None,
+        usage,
+    }
+}
+
+fn priced(id: &str, of: &str, price: Option<Price>) -> Deployment {
+    let mut deployment = deployment(id, of);
+    deployment.meta.price = price;
+    deployment
+}
+
+/// Deployment `a` of `chat` (1 and 2 nano-dollars per token), `b` of `backup` (10 and 20), `free` without a price.
+pub(super) fn config() -> Snapshot {
+    let price =
+        |nano: u64| Some(Price { input: nano * 1_000_000, output: 2 * nano * 1_000_000, ..Price::default() });
+    snapshot(vec![
+        group("chat", vec![priced("a", "chat", price(1)), priced("free", "chat", None)]),
+        group("backup", vec![priced("b", "backup", price(10))]),
+    ])
+}
+
+#[test]
+fn a_plain_answer_is_priced_and_named() {
+    let config = config();
+    let made = row(&record("1"), &config);
+    assert_eq!(made.cost_nanos, Some(10 + 2 * 5));
+    assert_eq!((made.prompt_tokens, made.completion_tokens, made.total_tokens), (10, 5, 15));
+    assert_eq!(
+        (made.outcome.as_str(), made.attempts, made.fallbacks, made.estimated),
+        ("success", 1, 0, false)
+    );
+    let meta = &config.deployments["a"].meta;
+    assert_eq!((made.deployment.as_str(), &made.provider_model), ("a", &meta.model));
+    assert_eq!(made.provider, "openai");
+    assert_eq!((made.endpoint.as_str(), made.request_id.as_str()), ("chat/completions", "x-1"));
+}
+
+#[test]
+fn failed_attempts_that_produced_tokens_are_paid_for() {
+    let mut record = record("1");
+    record.attempts = vec![
+        attempt(
+            "b",
+            "backup",
+            AttemptOutcome::FailedFirstEvent,
+            Some(Usage { estimated: true, ..usage(3, 1) }),
+        ),
+        attempt("b", "backup", AttemptOutcome::ErrorStatus, None),
+        attempt("a", "chat", AttemptOutcome::Complete, Some(usage(10, 5))),
+    ];
+    let made = row(&record, &config());
+    assert_eq!(made.cost_nanos, Some(3 * 10 + 20 + 20));
+    assert_eq!((made.prompt_tokens, made.completion_tokens, made.estimated), (13, 6, true));
+    assert_eq!((made.group.as_str(), made.attempts, made.fallbacks), ("chat", 3, 1));
+}
+
+#[test]
+fn an_unknown_price_is_null_and_nothing_produced_is_free() {
+    let cost = |attempts: Vec<AttemptRecord>| {
+        let mut record = record("1");
+        record.attempts = attempts;
+        row(&record, &config()).cost_nanos
+    };
+    use AttemptOutcome::{Complete, ErrorStatus, NoAnswer};
+    assert_eq!(cost(vec![]), Some(0), "refused");
+    assert_eq!(
+        cost(vec![attempt("a", "chat", ErrorStatus, None), attempt("gone", "chat", NoAnswer, None)]),
+        Some(0)
+    );
+    assert_eq!(cost(vec![attempt("free", "chat", Complete, Some(usage(1, 1)))]), None);
+    assert_eq!(cost(vec![attempt("a", "chat", Complete, None)]), None, "whole, but nobody counted");
+    let both = vec![
+        attempt("free", "chat", ErrorStatus, Some(usage(1, 1))),
+        attempt("a", "chat", Complete, Some(usage(1, 1))),
+    ];
+    assert_eq!(cost(both), None, "a sum with an unknown part is unknown");
+}
+
+#[test]
+fn a_deployment_of_an_older_configuration_keeps_its_id() {
+    let mut record = record("1");
+    record.attempts = vec![attempt("gone", "old", AttemptOutcome::Complete, Some(usage(1, 1)))];
+    let made = row(&record, &config());
+    assert_eq!((made.deployment.as_str(), made.group.as_str()), ("gone", "old"));
+    assert_eq!((made.provider.as_str(), made.provider_model.as_str(), made.cost_nanos), ("", "", None));
+    assert_eq!(made.total_tokens, 2);
+}
+
+#[test]
+fn outcomes() {
+    let outcome = |edit: fn(&mut UsageRecord)| {
+        let mut record = record("1");
+        edit(&mut record);
+        row(&record, &config()).outcome
+    };
+    use AttemptOutcome::{Answered, ErrorInStream, ErrorStatus};
+    assert_eq!(outcome(|_| {}), "success");
+    assert_eq!(outcome(|r| r.aborted = true), "aborted");
+    assert_eq!(outcome(|r| r.status = 429), "failure");
+    assert_eq!(outcome(|r| r.status = 0), "failure");
+    assert_eq!(outcome(|r| r.attempts[0].outcome = ErrorInStream), "failure");
+    assert_eq!(outcome(|r| (r.attempts[0].outcome, r.status) = (ErrorStatus, 500)), "failure");
+    assert_eq!(outcome(|r| r.attempts[0].outcome = Answered), "success");
+    let cut = |r: &mut UsageRecord| {
+        r.attempts[0].outcome = Answered;
+        r.details = "upstream_reset_after_response_started{connection_termination}".to_owned();
+    };
+    assert_eq!(outcome(cut), "failure", "status 200, but cut");
+}
+
+#[test]
+fn huge_numbers_saturate() {
+    let mut record = record("1");
+    record.attempts =
+        vec![attempt("b", "backup", AttemptOutcome::Complete, Some(usage(u64::MAX / 2, u64::MAX / 4))); 3];
+    let made = row(&record, &config());
+    assert_eq!((made.cost_nanos, made.prompt_tokens), (Some(i64::MAX), u64::MAX));
+}
+
+#[test]
+fn a_record_without_an_id_gets_a_stable_one() {
+    let (one, same) = (row(&record(""), &config()), row(&record(""), &config()));
+    let mut other = record("");
+    other.duration_us += 1;
+    assert_eq!(one.call_id, same.call_id);
+    assert_ne!(one.call_id, row(&other, &config()).call_id);
+    let config = Arc::new(config());
+    assert!(!row(&record(""), &config).call_id.is_empty());
+}

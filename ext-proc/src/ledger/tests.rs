@@ -1,1 +1,282 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use proptest::prelude::*;
+
+use super::row_tests::{config, record};
+use super::segment::{self, Segment};
+use super::{Books, BooksError, BooksOptions, SpoolLimits};
+use crate::keys::double::{Double, Fault};
+use crate::store::{Database, SpendRow};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn open_with(dir: &Path, database: Arc<dyn Database>, interval: Duration, limits: SpoolLimits) -> Arc<Books> {
+    let snapshot = Arc::new(ArcSwap::from_pointee(config()));
+    Books::open_with(BooksOptions { dir: dir.join("spool"), database, snapshot, interval }, limits).unwrap()
+}
+
+fn open(dir: &Path, database: &Arc<Double>) -> Arc<Books> {
+    open_with(dir, database.clone(), HOUR, SpoolLimits::default())
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(dir.join("spool"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+async fn eventually(what: &str, check: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn accepted_records_reach_the_database_once_and_leave_the_spool() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    let books = open(dir.path(), &database);
+    assert_eq!(books.accept(vec![]).await.unwrap(), 0);
+    assert_eq!(books.accept(vec![record("1"), record("2")]).await.unwrap(), 2);
+    assert_eq!(books.accept(vec![record("2")]).await.unwrap(), 1, "a record may come twice");
+    assert_eq!(books.status().pending, 3);
+    books.flush().await.unwrap();
+    assert_eq!(database.rows.lock().keys().cloned().collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(database.rows.lock()["1"].cost_nanos, Some(20), "priced");
+    let status = books.status();
+    assert_eq!((status.pending, status.oldest_age, status.last_error), (0, None, None));
+    assert_eq!(files(dir.path()), [String::new(); 0]);
+}
+
+#[tokio::test]
+async fn the_writer_works_by_interval_and_by_number() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    let books = open_with(dir.path(), database.clone(), Duration::from_millis(50), SpoolLimits::default());
+    books.accept(vec![record("1")]).await.unwrap();
+    eventually("written by interval", || database.rows.lock().len() == 1).await;
+    drop(books);
+    let books = open(dir.path(), &database);
+    // The first pass is over before the batch comes.
+    books.flush().await.unwrap();
+    books.accept((0..1_000).map(|n| record(&format!("n{n}"))).collect()).await.unwrap();
+    eventually("written by number", || database.rows.lock().len() == 1_001).await;
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_is_written_at_start() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    database.away.store(true, SeqCst);
+    let books = open(dir.path(), &database);
+    books.accept((0..10).map(|n| record(&n.to_string())).collect()).await.unwrap();
+    assert!(matches!(books.flush().await, Err(BooksError::Database(_))));
+    assert!(books.status().last_error.unwrap().contains("away"));
+    drop(books);
+    assert!(database.rows.lock().is_empty());
+    database.away.store(false, SeqCst);
+    let books = open(dir.path(), &database);
+    eventually("replayed", || database.rows.lock().len() == 10).await;
+    eventually("nothing pending", || books.status().pending == 0).await;
+}
+
+#[tokio::test]
+async fn the_writer_comes_back_after_the_database_by_itself() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    database.away.store(true, SeqCst);
+    let books = open_with(dir.path(), database.clone(), Duration::from_millis(20), SpoolLimits::default());
+    books.accept(vec![record("1")]).await.unwrap();
+    eventually("error noticed", || books.status().last_error.is_some()).await;
+    assert!(books.status().oldest_age.is_some());
+    database.away.store(false, SeqCst);
+    eventually("written", || database.rows.lock().len() == 1).await;
+    eventually("error gone", || books.status().last_error.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_and_recovers() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    database.away.store(true, SeqCst);
+    let limits = SpoolLimits { max_bytes: 4_000, segment_bytes: 1_000 };
+    let books = open_with(dir.path(), database.clone(), HOUR, limits);
+    let mut accepted = BTreeSet::new();
+    let error = loop {
+        let id = accepted.len().to_string();
+        match books.accept(vec![record(&id)]).await {
+            Ok(_) => accepted.insert(id),
+            Err(error) => break error,
+        };
+        assert!(accepted.len() < 100);
+    };
+    assert!(matches!(error, BooksError::Full { limit: 4_000, .. }), "{error}");
+    assert!(files(dir.path()).len() > 1, "segments are closed by size");
+    database.away.store(false, SeqCst);
+    books.flush().await.unwrap();
+    assert_eq!(database.rows.lock().keys().cloned().collect::<BTreeSet<_>>(), accepted);
+    books.accept(vec![record("after")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_bad_row_does_not_hold_up_the_rest() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    *database.poison.lock() = Some("bad".to_owned());
+    let books = open(dir.path(), &database);
+    books.accept(vec![record("1"), record("bad"), record("2"), record("3")]).await.unwrap();
+    for _ in 0..10 {
+        if books.flush().await.is_ok() {
+            break;
+        }
+    }
+    assert_eq!(database.rows.lock().keys().cloned().collect::<Vec<_>>(), ["1", "2", "3"]);
+    let left = files(dir.path());
+    assert!(left.len() == 1 && left[0].ends_with(".refused"), "{left:?}");
+    let kept = segment::decode(&std::fs::read(dir.path().join("spool").join(&left[0])).unwrap());
+    assert_eq!(kept.rows[0].call_id, "bad", "nothing is lost");
+}
+
+#[tokio::test]
+async fn a_segment_that_another_process_writes_is_left_alone() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    let spool = dir.path().join("spool");
+    std::fs::create_dir_all(&spool).unwrap();
+    let mut foreign = Segment::create(&spool).unwrap();
+    let mut line = Vec::new();
+    segment::encode(&SpendRow { call_id: "theirs".to_owned(), ..SpendRow::default() }, &mut line).unwrap();
+    foreign.append(&line).unwrap();
+    let books = open(dir.path(), &database);
+    books.flush().await.unwrap();
+    assert!(database.rows.lock().is_empty(), "its writer may still append");
+    drop(foreign);
+    books.flush().await.unwrap();
+    assert_eq!(database.rows.lock().len(), 1, "its writer is dead");
+}
+
+#[tokio::test]
+async fn many_concurrent_batches_are_all_durable() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    let books = open(dir.path(), &database);
+    let batches = (0..100).map(|n| {
+        let books = books.clone();
+        tokio::spawn(
+            async move { books.accept(vec![record(&format!("{n}a")), record(&format!("{n}b"))]).await },
+        )
+    });
+    for accepted in futures_util::future::join_all(batches).await {
+        assert_eq!(accepted.unwrap().unwrap(), 2);
+    }
+    drop(books);
+    let books = open(dir.path(), &database);
+    books.flush().await.unwrap();
+    assert_eq!(database.rows.lock().len(), 200);
+}
+
+#[test]
+fn torn_ends_are_skipped_and_damage_is_counted() {
+    let line = |id: &str| {
+        let mut line = Vec::new();
+        segment::encode(&SpendRow { call_id: id.to_owned(), ..SpendRow::default() }, &mut line).unwrap();
+        line
+    };
+    let whole = [line("1"), line("2")].concat();
+    let ids =
+        |bytes: &[u8]| segment::decode(bytes).rows.into_iter().map(|row| row.call_id).collect::<Vec<_>>();
+    for cut in 0..line("3").len() - 1 {
+        let torn = [&whole[..], &line("3")[..cut]].concat();
+        assert_eq!(ids(&torn), ["1", "2"], "cut at {cut}");
+        assert_eq!(segment::decode(&torn).damaged, 0);
+    }
+    let mut flipped = [line("1"), line("2"), line("3")].concat();
+    let at = line("1").len() + 40;
+    flipped[at] ^= 1;
+    let contents = segment::decode(&flipped);
+    assert_eq!((contents.rows.len(), contents.damaged, contents.torn), (2, 1, false));
+    let zeros = [whole, vec![0; 300]].concat();
+    assert_eq!((ids(&zeros).len(), segment::decode(&zeros).torn), (2, true), "a file system may leave zeros");
+}
+
+/// What happens between two restarts.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Accept this many new records.
+    Accept(usize),
+    /// Send the last batch again, as Envoy does when an acknowledgement is lost.
+    Again,
+    /// Write to the database, which behaves like this.
+    Flush(Fault),
+    /// The process dies; the segment it wrote ends in this much of a line that was never acknowledged.
+    Crash(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1_usize..40).prop_map(Step::Accept),
+        Just(Step::Again),
+        prop_oneof![Just(Fault::Before), Just(Fault::After), Just(Fault::Fine)].prop_map(Step::Flush),
+        (0_usize..400).prop_map(Step::Crash),
+    ]
+}
+
+async fn replay(steps: Vec<Step>) {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+    let limits = SpoolLimits { max_bytes: u64::MAX, segment_bytes: 6_000 };
+    let start = || open_with(dir.path(), database.clone(), HOUR, limits);
+    let (mut books, mut sent, mut last) = (start(), 0, Vec::new());
+    for step in steps {
+        match step {
+            Step::Accept(count) => {
+                last = (sent..sent + count).map(|n| record(&n.to_string())).collect();
+                sent += count;
+                books.accept(last.clone()).await.unwrap();
+            }
+            Step::Again => drop(books.accept(last.clone()).await.unwrap()),
+            Step::Flush(fault) => {
+                database.faults.lock().push(fault);
+                let _ = books.flush().await;
+                database.faults.lock().clear();
+            }
+            Step::Crash(torn) => {
+                drop(books);
+                tear(&dir.path().join("spool"), torn);
+                books = start();
+            }
+        }
+    }
+    drop(books);
+    start().flush().await.unwrap();
+    let expected: BTreeSet<String> = (0..sent).map(|n| n.to_string()).collect();
+    let found: BTreeSet<String> = database.rows.lock().keys().cloned().collect();
+    assert_eq!(found, expected);
+    let left = files(dir.path());
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Leaves a piece of an unacknowledged line at the end of the newest segment.
+fn tear(spool: &Path, length: usize) {
+    let mut line = Vec::new();
+    segment::encode(&SpendRow { call_id: "never-acknowledged".to_owned(), ..SpendRow::default() }, &mut line)
+        .unwrap();
+    line.truncate(length.min(line.len() - 2));
+    if let Some(path) = segment::list(spool).unwrap().last() {
+        let whole = std::fs::read(path).unwrap();
+        std::fs::write(path, [whole, line].concat()).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_accepted_record_ends_in_the_database_exactly_once(steps in prop::collection::vec(step(), 1..25)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(replay(steps));
+    }
+}
