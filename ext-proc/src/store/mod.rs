@@ -1,15 +1,32 @@
 //! Stores: one trait per concern, each with an embedded default (in process, SQLite) and a production backend
 //! (Redis, Postgres), chosen by configuration. One test suite runs over all of them.
 
+mod memory;
+mod redis;
 mod reservation;
+mod resilient;
+mod sql;
+#[doc(hidden)]
+pub mod testing;
 mod types;
+
+#[cfg(test)]
+mod counters_tests;
+#[cfg(test)]
+mod database_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::config::Secret;
+
+pub use memory::Memory;
+pub use redis::RedisCounters;
 pub use reservation::Reservation;
+pub use resilient::Resilient;
+pub use sql::{PostgresStore, SqliteStore};
 pub use types::{
     Charge, Cooldown, CounterBackend, DatabaseBackend, KeyRow, LedgerTotals, NewKey, SpendRow, StoreError,
 };
@@ -23,7 +40,7 @@ pub trait KeyStore: Send + Sync {
     async fn insert_key(&self, key: NewKey) -> Result<KeyRow, StoreError>;
     /// Deletes by hash, returning the hashes that existed. The spend rows stay.
     async fn delete_keys(&self, hashes: &[String]) -> Result<Vec<String>, StoreError>;
-    /// Hashes of these aliases.
+    /// `(alias, hash)` of those of these aliases that exist.
     async fn hashes_of_aliases(&self, aliases: &[String]) -> Result<Vec<(String, String)>, StoreError>;
     /// Blocks or unblocks; `None` when unknown.
     async fn set_blocked(&self, hash: &str, blocked: bool) -> Result<Option<KeyRow>, StoreError>;
@@ -76,24 +93,47 @@ pub trait Database: KeyStore + Ledger {}
 
 impl<T: KeyStore + Ledger> Database for T {}
 
+/// Deadline of every call to Redis: a request waits no longer for its counters.
+const REDIS_DEADLINE: Duration = Duration::from_millis(20);
+/// How often a lost Redis is asked whether it is back.
+const PROBE: Duration = Duration::from_millis(500);
+/// Largest amount of one charge (a million dollars in nano-dollars): no upstream's numbers overflow a counter.
+const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
+/// Longest cooldown, whatever an upstream's `retry-after` says.
+const MAX_COOLDOWN: Duration = Duration::from_secs(86_400);
+
 /// Opens the database and brings its tables up to date.
 ///
 /// SQLite is ready when this returns. Postgres may be away: then this returns all the same, every call is
 /// [`StoreError::Unavailable`] until it answers, and the migrations run as soon as it does. A database that
 /// refuses us (credentials, no such database, foreign tables) is [`StoreError::Broken`].
 pub async fn open_database(backend: &DatabaseBackend) -> Result<Arc<dyn Database>, StoreError> {
-    let name = match backend {
-        DatabaseBackend::Sqlite { .. } => "sqlite",
-        DatabaseBackend::Postgres { .. } => "postgres",
-    };
-    Err(StoreError::Unavailable { backend: name, reason: "not built in yet".into() })
+    Ok(match backend {
+        DatabaseBackend::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
+        DatabaseBackend::Postgres { url, max_connections, connect_timeout } => {
+            Arc::new(PostgresStore::open(url, *max_connections, *connect_timeout).await?)
+        }
+    })
 }
 
 /// Opens the counters. Redis may be away: the in-process twin counts until it answers.
 pub async fn open_counters(backend: &CounterBackend) -> Result<Arc<dyn Counters>, StoreError> {
-    let name = match backend {
-        CounterBackend::Memory => "memory",
-        CounterBackend::Redis { .. } => "redis",
-    };
-    Err(StoreError::Unavailable { backend: name, reason: "not built in yet".into() })
+    match backend {
+        CounterBackend::Memory => Ok(Arc::new(Memory::default())),
+        CounterBackend::Redis { url } => open_redis(url, REDIS_DEADLINE, PROBE).await,
+    }
+}
+
+async fn open_redis(
+    url: &Secret,
+    deadline: Duration,
+    probe: Duration,
+) -> Result<Arc<dyn Counters>, StoreError> {
+    let redis = Arc::new(RedisCounters::new(url, deadline)?);
+    let connected = redis.connect().await;
+    let counters = Resilient::new(redis, probe);
+    if let Err(error) = connected {
+        counters.lost(&error);
+    }
+    Ok(Arc::new(counters))
 }
