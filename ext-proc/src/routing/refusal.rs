@@ -28,15 +28,8 @@ fn refusal(status: u16, kind: &'static str, blame: Blame, message: String) -> Ap
 pub(crate) fn contract_mismatch(theirs: u32) -> ApiError {
     let ours = contract::VERSION;
     ApiError {
-        internal: Some(format!(
-            "filter speaks contract {theirs}, this sidecar {ours}: deploy both from one release"
-        )),
-        ..refusal(
-            503,
-            "contract_mismatch",
-            Blame::Gateway,
-            "The gateway is being updated. Try again.".to_owned(),
-        )
+        internal: Some(format!("filter speaks contract {theirs}, this sidecar {ours}: deploy both from one release")),
+        ..refusal(503, "contract_mismatch", Blame::Gateway, "The gateway is being updated. Try again.".to_owned())
     }
     .retry_in(NOT_READY_RETRY_S)
 }
@@ -52,29 +45,21 @@ pub(super) fn unknown_key() -> ApiError {
 }
 
 pub(super) fn blocked_key() -> ApiError {
-    let message =
-        "Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.".to_owned();
+    let message = "Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.".to_owned();
     refusal(401, "auth_error", Blame::Client, message)
 }
 
 pub(super) fn expired_key(row: &KeyRow, now_ms: u64) -> ApiError {
     let expiry = timestamp(row.key.expires_ms.unwrap_or(0));
     let now = timestamp(now_ms);
-    let message =
-        format!("Authentication Error - Expired Key. Key Expiry time {expiry} and current time {now}");
-    ApiError {
-        param: Some(row.key.name.clone().into()),
-        ..refusal(401, "expired_key", Blame::Client, message)
-    }
+    let message = format!("Authentication Error - Expired Key. Key Expiry time {expiry} and current time {now}");
+    ApiError { param: Some(row.key.name.clone().into()), ..refusal(401, "expired_key", Blame::Client, message) }
 }
 
 pub(super) fn keys_away(error: &StoreError) -> ApiError {
     let message = "The key database is unavailable. Try again.".to_owned();
-    ApiError {
-        internal: Some(error.to_string()),
-        ..refusal(503, "no_db_connection", Blame::Gateway, message)
-    }
-    .retry_in(NOT_READY_RETRY_S)
+    ApiError { internal: Some(error.to_string()), ..refusal(503, "no_db_connection", Blame::Gateway, message) }
+        .retry_in(NOT_READY_RETRY_S)
 }
 
 pub(super) fn model_denied(model: &str) -> ApiError {
@@ -82,10 +67,7 @@ pub(super) fn model_denied(model: &str) -> ApiError {
         "The requested model '{model}' is not available for this API key, or the model name is invalid. Check the \
          models available to you and try again."
     );
-    ApiError {
-        param: Some("model".into()),
-        ..refusal(403, "key_model_access_denied", Blame::Client, message)
-    }
+    ApiError { param: Some("model".into()), ..refusal(403, "key_model_access_denied", Blame::Client, message) }
 }
 
 pub(super) fn unknown_model(model: &str) -> ApiError {
@@ -131,8 +113,5 @@ impl RetryIn for ApiError {
 fn timestamp(ms: u64) -> String {
     let seconds = i64::try_from(ms / 1_000).unwrap_or(i64::MAX);
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]+00:00");
-    time::OffsetDateTime::from_unix_timestamp(seconds)
-        .ok()
-        .and_then(|t| t.format(format).ok())
-        .unwrap_or_default()
+    time::OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|t| t.format(format).ok()).unwrap_or_default()
 }
