@@ -128,3 +128,7 @@ fn usage_edit(scanned: &Scanned, empty: bool) -> Edit {
         (None, None) => Edit { range: options.range.clone(), bytes: b"{\"include_usage\":true}".to_vec() },
     }
 }
+
+#[cfg(test)]
+#[path = "edit_tests.rs"]
+mod tests;

@@ -5,6 +5,12 @@ use std::ops::Range;
 
 use crate::error::ApiError;
 
+use self::found::Found;
+use self::lexer::Lexer;
+
+mod found;
+mod lexer;
+
 /// Bounds of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanLimits {
@@ -44,8 +50,8 @@ pub struct Scanned {
     pub max_tokens: Option<u64>,
     pub n: Option<u64>,
     pub user: Option<String>,
-    /// Characters of text in messages, prompt, input and tool declarations.
-    pub text_chars: u64,
+    /// Bytes (decoded, UTF-8) of text in messages, prompt, input and tool declarations.
+    pub text_bytes: u64,
     /// Token ids given as numbers (`prompt: [1, 2, 3]`).
     pub token_ids: u64,
     /// Images, audio and files; each counts a constant.
@@ -76,7 +82,7 @@ impl Scanned {
     /// Estimate of the prompt in tokens, at least 1.
     #[must_use]
     pub fn input_tokens(&self) -> u64 {
-        let text = self.text_chars.div_ceil(4);
+        let text = self.text_bytes.div_ceil(4);
         text.saturating_add(self.token_ids).saturating_add(self.media.saturating_mul(85)).max(1)
     }
 
@@ -95,14 +101,15 @@ impl Scanned {
 /// The scan in progress.
 #[derive(Debug)]
 pub struct BodyScan {
-    limits: ScanLimits,
-    found: Scanned,
+    lexer: Lexer,
+    found: Found,
+    len: usize,
 }
 
 impl BodyScan {
     #[must_use]
     pub fn new(limits: ScanLimits) -> Self {
-        Self { limits, found: Scanned::default() }
+        Self { lexer: Lexer::new(limits.max_depth), found: Found::new(limits), len: 0 }
     }
 
     /// Reads the next slice.
@@ -110,9 +117,8 @@ impl BodyScan {
     /// # Errors
     /// The body is not what an LLM endpoint takes. The scan is over then.
     pub fn feed(&mut self, slice: &[u8]) -> Result<(), ScanError> {
-        self.found.len = self.found.len.saturating_add(slice.len());
-        let _ = self.limits;
-        Ok(())
+        self.len = self.len.saturating_add(slice.len());
+        self.lexer.feed(slice, &mut self.found)
     }
 
     /// The body is whole.
@@ -120,7 +126,8 @@ impl BodyScan {
     /// # Errors
     /// It is cut, or was never an object.
     pub fn finish(self) -> Result<Scanned, ScanError> {
-        Ok(self.found)
+        self.lexer.finish()?;
+        Ok(self.found.finish(self.len))
     }
 }
 
@@ -129,3 +136,15 @@ impl From<ScanError> for ApiError {
         ApiError::invalid_request(error.message, error.param)
     }
 }
+
+impl std::fmt::Display for ScanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ScanError {}
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,400 @@
+//! What the lexer's findings mean in an LLM request.
+
+use std::ops::Range;
+
+use super::lexer::{Kind, Sink};
+use super::{ScanError, ScanLimits, Scanned, StreamOptionsAt};
+
+/// Longest key that is told from others, bytes. No known one is longer than `max_completion_tokens`.
+const MAX_KEY: usize = 32;
+/// Longest number read as a count, bytes.
+const MAX_NUMBER: usize = 64;
+
+/// Top-level members that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Model,
+    Stream,
+    StreamOptions,
+    MaxTokens,
+    MaxCompletionTokens,
+    N,
+    User,
+    /// Text, images and audio for the model.
+    Messages,
+    /// Text or token ids.
+    Prompt,
+    /// Text without media: declarations of tools, schemas, suffix.
+    Text,
+    Other,
+}
+
+impl Field {
+    fn of(key: &[u8]) -> Self {
+        match key {
+            b"model" => Self::Model,
+            b"stream" => Self::Stream,
+            b"stream_options" => Self::StreamOptions,
+            b"max_tokens" => Self::MaxTokens,
+            b"max_completion_tokens" => Self::MaxCompletionTokens,
+            b"n" => Self::N,
+            b"user" => Self::User,
+            b"messages" => Self::Messages,
+            b"prompt" | b"input" => Self::Prompt,
+            b"tools" | b"functions" | b"response_format" | b"suffix" | b"instructions" | b"prediction" => {
+                Self::Text
+            }
+            _ => Self::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Stream => "stream",
+            Self::StreamOptions => "stream_options",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::N => "n",
+            Self::User => "user",
+            Self::Messages => "messages",
+            Self::Prompt => "prompt",
+            Self::Text | Self::Other => "request_body",
+        }
+    }
+
+    /// Members that the adapter edits or that decide how the answer is read: two of them would mean one thing to the
+    /// gateway and another to the provider.
+    fn must_be_single(self) -> bool {
+        matches!(self, Self::Model | Self::Stream | Self::StreamOptions)
+    }
+}
+
+/// What the text of the string or number in progress is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Ignore,
+    Key,
+    Count,
+    /// Keep up to so many bytes; more is an error.
+    Keep(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct Found {
+    limits: ScanLimits,
+    pub(super) scanned: Scanned,
+    max_completion_tokens: Option<u64>,
+    /// For each open container: does its text count?
+    counts: Vec<bool>,
+    /// Top-level member in progress.
+    field: Field,
+    key: Vec<u8>,
+    key_too_long: bool,
+    /// Single members seen, to refuse a second.
+    seen: Vec<Field>,
+    text: Vec<u8>,
+    text_use: Use,
+    start: usize,
+}
+
+impl Found {
+    pub(super) fn new(limits: ScanLimits) -> Self {
+        Self {
+            limits,
+            scanned: Scanned { empty: true, ..Scanned::default() },
+            max_completion_tokens: None,
+            counts: Vec::with_capacity(16),
+            field: Field::Other,
+            key: Vec::with_capacity(MAX_KEY),
+            key_too_long: false,
+            seen: Vec::with_capacity(4),
+            text: Vec::new(),
+            text_use: Use::Ignore,
+            start: 0,
+        }
+    }
+
+    pub(super) fn finish(mut self, len: usize) -> Scanned {
+        self.scanned.len = len;
+        self.scanned.max_tokens = self.max_completion_tokens.or(self.scanned.max_tokens);
+        self.scanned
+    }
+
+    fn depth(&self) -> usize {
+        self.counts.len()
+    }
+
+    fn known_key(&self) -> &[u8] {
+        if self.key_too_long { &[] } else { &self.key }
+    }
+
+    fn in_include_usage(&self) -> bool {
+        self.depth() == 2 && self.field == Field::StreamOptions && self.known_key() == b"include_usage"
+    }
+
+    /// A value at the top level: is it of the kind its member must have?
+    fn top_level(&mut self, kind: Kind, start: usize) -> Result<(), ScanError> {
+        let field = self.field;
+        let expected = match (field, kind) {
+            (_, Kind::Null) => None,
+            (Field::Model, Kind::String) => {
+                self.text_use = Use::Keep(self.limits.max_model_bytes);
+                None
+            }
+            (Field::User, Kind::String) => {
+                self.text_use = Use::Keep(self.limits.max_user_bytes);
+                None
+            }
+            (Field::MaxTokens | Field::MaxCompletionTokens | Field::N, Kind::Number) => {
+                self.text_use = Use::Keep(MAX_NUMBER);
+                None
+            }
+            (Field::Stream, Kind::True | Kind::False) => None,
+            (Field::StreamOptions, Kind::Object) => {
+                self.scanned.stream_options = Some(StreamOptionsAt {
+                    range: start..start,
+                    object_start: Some(start.saturating_add(1)),
+                    empty: true,
+                    include_usage: None,
+                });
+                None
+            }
+            (Field::Model, _) => Some("a string"),
+            (Field::Stream, _) => Some("a boolean"),
+            (Field::StreamOptions, _) => Some("an object"),
+            (Field::MaxTokens | Field::MaxCompletionTokens | Field::N, _) => Some("an integer"),
+            _ => None,
+        };
+        match expected {
+            Some(expected) => {
+                let message = format!("Invalid type for '{}': expected {expected}.", field.name());
+                Err(refused(field, start, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn top_level_end(&mut self, kind: Kind, end: usize) -> Result<(), ScanError> {
+        let range = self.start..end;
+        match self.field {
+            Field::Model => {
+                self.scanned.model = (kind == Kind::String).then(|| self.take_text());
+                self.scanned.model_range = Some(range);
+            }
+            Field::User => self.scanned.user = (kind == Kind::String).then(|| self.take_text()),
+            Field::Stream => {
+                self.scanned.stream = kind == Kind::True;
+                self.scanned.stream_range = Some(range);
+            }
+            Field::StreamOptions => self.end_stream_options(kind, range),
+            Field::MaxTokens => self.scanned.max_tokens = self.integer(kind)?,
+            Field::MaxCompletionTokens => self.max_completion_tokens = self.integer(kind)?,
+            Field::N => self.scanned.n = self.integer(kind)?,
+            Field::Messages | Field::Prompt | Field::Text | Field::Other => {}
+        }
+        Ok(())
+    }
+
+    fn end_stream_options(&mut self, kind: Kind, range: Range<usize>) {
+        match &mut self.scanned.stream_options {
+            Some(options) if kind == Kind::Object => options.range.end = range.end,
+            _ => {
+                self.scanned.stream_options =
+                    Some(StreamOptionsAt { range, object_start: None, empty: true, include_usage: None });
+            }
+        }
+    }
+
+    fn take_text(&mut self) -> String {
+        String::from_utf8(std::mem::take(&mut self.text)).unwrap_or_default()
+    }
+
+    /// The number in progress as a count; `None` for null.
+    fn integer(&mut self, kind: Kind) -> Result<Option<u64>, ScanError> {
+        if kind != Kind::Number {
+            return Ok(None);
+        }
+        let field = self.field;
+        let text = self.take_text();
+        let fail = |what: &str| {
+            let message = format!("Invalid value for '{}': {what}.", field.name());
+            Err(refused(field, self.start, message))
+        };
+        if text.starts_with('-') && text.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
+            return fail("must not be negative");
+        }
+        if let Ok(number) = text.parse::<u64>() {
+            return Ok(Some(number));
+        }
+        /// Largest number up to which a double is exact.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        match text.parse::<f64>() {
+            Ok(number) if number.is_finite() && number.fract() != 0.0 => fail("must be an integer"),
+            Ok(number) if number <= EXACT => Ok(format!("{:.0}", number.abs()).parse().ok()),
+            _ => fail("too large"),
+        }
+    }
+
+    /// Does text under this key of this container count as prompt?
+    fn member_counts(&mut self, kind: Kind) -> bool {
+        let inherited = self.counts.last().copied().unwrap_or(false);
+        if !inherited || self.field == Field::Text {
+            return inherited;
+        }
+        match self.known_key() {
+            // A picture or a sound has its own price in tokens, whatever the length of its base64.
+            b"image_url" | b"input_audio" | b"file" => {
+                if kind != Kind::Null {
+                    self.scanned.media = self.scanned.media.saturating_add(1);
+                }
+                false
+            }
+            b"type" | b"id" | b"tool_call_id" | b"signature" | b"encrypted_content" => false,
+            _ => true,
+        }
+    }
+
+    /// Does the text of the value that begins now count? Decided by the key in objects, inherited in arrays.
+    fn value_counts(&mut self, kind: Kind) -> bool {
+        match self.depth() {
+            0 => false,
+            1 => matches!(self.field, Field::Messages | Field::Prompt | Field::Text),
+            _ if self.key_fresh() => self.member_counts(kind),
+            _ => self.counts.last().copied().unwrap_or(false),
+        }
+    }
+
+    /// Is the value that begins now a member's (and not an array's element)? The key is cleared when it is used.
+    fn key_fresh(&self) -> bool {
+        self.key_too_long || !self.key.is_empty()
+    }
+
+    fn clear_key(&mut self) {
+        self.key.clear();
+        self.key_too_long = false;
+    }
+}
+
+impl Sink for Found {
+    fn key(&mut self) {
+        self.clear_key();
+        self.text_use = Use::Key;
+    }
+
+    fn key_end(&mut self) -> Result<(), ScanError> {
+        self.text_use = Use::Ignore;
+        if self.depth() == 1 {
+            self.scanned.empty = false;
+            self.field = Field::of(self.known_key());
+            if self.field.must_be_single() {
+                if self.seen.contains(&self.field) {
+                    return Err(duplicate(self.field, self.start));
+                }
+                self.seen.push(self.field);
+            }
+        } else if self.depth() == 2
+            && self.field == Field::StreamOptions
+            && let Some(options) = &mut self.scanned.stream_options
+        {
+            options.empty = false;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, kind: Kind, start: usize) -> Result<(), ScanError> {
+        self.text_use = Use::Ignore;
+        self.text.clear();
+        let counts = self.value_counts(kind);
+        match self.depth() {
+            0 if kind != Kind::Object => {
+                let message = "Invalid JSON payload: the body must be a JSON object".to_owned();
+                return Err(ScanError { param: Some("request_body"), offset: start, message });
+            }
+            0 => self.scanned.object_start = start.saturating_add(1),
+            1 => {
+                self.start = start;
+                self.top_level(kind, start)?;
+            }
+            2 if self.in_include_usage() => {
+                if !matches!(kind, Kind::True | Kind::False | Kind::Null) {
+                    let message =
+                        "Invalid type for 'stream_options.include_usage': expected a boolean.".to_owned();
+                    return Err(refused(Field::StreamOptions, start, message));
+                }
+                if let Some(options) = &mut self.scanned.stream_options {
+                    if options.include_usage.is_some() {
+                        return Err(duplicate(Field::StreamOptions, start));
+                    }
+                    options.include_usage = Some(start..start);
+                }
+            }
+            _ => {}
+        }
+        match kind {
+            Kind::Object | Kind::Array => {
+                self.counts.push(counts);
+                self.clear_key();
+            }
+            Kind::String if counts && self.text_use == Use::Ignore => self.text_use = Use::Count,
+            Kind::Number if counts && self.field == Field::Prompt => {
+                self.scanned.token_ids = self.scanned.token_ids.saturating_add(1);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, bytes: &[u8]) -> Result<(), ScanError> {
+        match self.text_use {
+            Use::Ignore => {}
+            Use::Count => {
+                let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                self.scanned.text_bytes = self.scanned.text_bytes.saturating_add(length);
+            }
+            Use::Key => {
+                if self.key.len().saturating_add(bytes.len()) > MAX_KEY {
+                    self.key_too_long = true;
+                } else {
+                    self.key.extend_from_slice(bytes);
+                }
+            }
+            Use::Keep(max) => {
+                if self.text.len().saturating_add(bytes.len()) > max {
+                    let message =
+                        format!("Invalid value for '{}': longer than {max} bytes.", self.field.name());
+                    return Err(refused(self.field, self.start, message));
+                }
+                self.text.extend_from_slice(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn value_end(&mut self, kind: Kind, end: usize) -> Result<(), ScanError> {
+        self.text_use = Use::Ignore;
+        if matches!(kind, Kind::Object | Kind::Array) {
+            self.counts.pop();
+        }
+        if self.depth() == 1 {
+            self.top_level_end(kind, end)?;
+        } else if self.in_include_usage() {
+            self.scanned.include_usage = kind == Kind::True;
+            if let Some(range) =
+                self.scanned.stream_options.as_mut().and_then(|options| options.include_usage.as_mut())
+            {
+                range.end = end;
+            }
+        }
+        self.clear_key();
+        Ok(())
+    }
+}
+
+fn refused(field: Field, offset: usize, message: String) -> ScanError {
+    ScanError { param: Some(field.name()), offset, message }
+}
+
+fn duplicate(field: Field, offset: usize) -> ScanError {
+    refused(field, offset, format!("Duplicate member '{}' in the request body.", field.name()))
+}
