@@ -39,7 +39,7 @@ test: setup lint unit ## set up, lint, run every test
 
 unit: ## tests without Envoy
 	@$(PYTHON) scripts/setup.py test
-	@$(PYTHON) scripts/unit.py
+	@cargo test --release --locked --workspace
 
 e2e: build ## tests through the real Envoy (SUITE=main; TESTS='-k name' picks some)
 	@$(PYTHON) scripts/setup.py test
