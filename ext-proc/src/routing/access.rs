@@ -2,10 +2,10 @@ use attache_llm::provider::Provider;
 
 use super::Group;
 
-/// Grants every model, as an empty list does.
-const ALL: [&str; 2] = ["all-proxy-models", "*"];
-/// Name lists without granting anything: no default, and a team's models (a key without a team has none).
-const NOTHING: [&str; 2] = ["no-default-models", "all-team-models"];
+/// Entries that grant every model, as an empty list does. A team's models are all until teams have a list of their own.
+const ALL: [&str; 3] = ["all-proxy-models", "all-team-models", "*"];
+/// Says that nothing is granted by default: it grants nothing itself.
+const NOTHING: &str = "no-default-models";
 
 /// Models that a key may use: LiteLLM's `models` list.
 ///
@@ -36,7 +36,7 @@ impl<'a> Access<'a> {
     #[must_use]
     pub fn allows(&self, name: &str, group: Option<&Group>) -> bool {
         let Some(entries) = self.entries else { return true };
-        entries.iter().filter(|e| !NOTHING.contains(&e.as_str())).any(|entry| {
+        entries.iter().filter(|e| e.as_str() != NOTHING).any(|entry| {
             if !entry.contains('*') {
                 return entry == name;
             }
@@ -106,7 +106,7 @@ mod tests {
         assert!(!allows(&["no-default-models"], "gpt-4o"));
         assert!(!allows(&["no-default-models"], "no-default-models"));
         assert!(allows(&["no-default-models", "gpt-4o"], "gpt-4o"));
-        assert!(!allows(&["all-team-models"], "gpt-4o"));
+        assert!(allows(&["all-team-models"], "gpt-4o"));
     }
 
     #[test]

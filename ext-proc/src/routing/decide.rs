@@ -7,7 +7,9 @@ use attache_llm::error::ApiError;
 
 use super::plan::{Health, Planned, plan};
 use super::reserve::{Slot, estimate};
-use super::{Access, Cooldowns, Decision, Deployment, LiveClusters, Snapshot, Timeouts, Verdict, now_ms, refusal};
+use super::{
+    Access, Cooldowns, Decision, Deployment, LiveClusters, Snapshot, Timeouts, Verdict, now_ms, refusal,
+};
 use crate::store::{Counters, KeyRow, Reservation, StoreError};
 
 /// A reservation outlives its request by this much, so that the usage record always finds it.
@@ -65,12 +67,12 @@ async fn caller(keys: &dyn Keys, id: &str, now_ms: u64) -> Result<Option<Arc<Key
         return Ok(None);
     }
     let row = keys.row(id).await.map_err(|error| refusal::keys_away(&error))?;
-    let row = row.ok_or_else(refusal::unknown_key)?;
+    let row = row.ok_or_else(ApiError::unknown_key)?;
     if row.blocked {
-        return Err(refusal::blocked_key());
+        return Err(ApiError::blocked_key());
     }
     if row.key.expires_ms.is_some_and(|expires| expires <= now_ms) {
-        return Err(refusal::expired_key(&row, now_ms));
+        return Err(ApiError::expired_key(&row.key.name));
     }
     Ok(Some(row))
 }
@@ -95,7 +97,8 @@ async fn reserve(counters: &Arc<dyn Counters>, planned: &Planned, ask: &Ask, lea
 /// the whole request may take as long as every earlier attempt timing out and the last one running to its end.
 fn timeouts(snapshot: &Snapshot, planned: &Planned, stream: bool) -> Timeouts {
     let whole = |d: &Deployment| d.timeout.unwrap_or(snapshot.timeout);
-    let first_event = |d: &Deployment| d.stream_timeout.or(snapshot.stream_timeout).unwrap_or_else(|| whole(d));
+    let first_event =
+        |d: &Deployment| d.stream_timeout.or(snapshot.stream_timeout).unwrap_or_else(|| whole(d));
     let per_try = match planned.steps.first() {
         Some(first) if stream => first_event(first),
         Some(first) => whole(first),
@@ -111,6 +114,7 @@ fn timeouts(snapshot: &Snapshot, planned: &Planned, stream: bool) -> Timeouts {
 
 /// LiteLLM's headers about the key, where it has a limit.
 fn key_headers(row: &KeyRow) -> Vec<(String, String)> {
-    let limits = [("x-litellm-key-rpm-limit", row.key.rpm_limit), ("x-litellm-key-tpm-limit", row.key.tpm_limit)];
+    let limits =
+        [("x-litellm-key-rpm-limit", row.key.rpm_limit), ("x-litellm-key-tpm-limit", row.key.tpm_limit)];
     limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?.to_string()))).collect()
 }

@@ -24,7 +24,7 @@ mod settle;
 mod snapshot;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use access::Access;
 pub use cooldowns::{Cooldowns, REFRESH_INTERVAL};

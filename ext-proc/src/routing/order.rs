@@ -82,7 +82,11 @@ mod tests {
 
     #[test]
     fn rpm_then_tpm_then_even() {
-        near(&firsts(&[with("a", None, Some(9), None), with("b", None, Some(1), Some(50))], 20_000), "a", 0.9);
+        near(
+            &firsts(&[with("a", None, Some(9), None), with("b", None, Some(1), Some(50))], 20_000),
+            "a",
+            0.9,
+        );
         near(&firsts(&[with("a", None, None, Some(4)), with("b", None, None, Some(1))], 20_000), "a", 0.8);
         near(&firsts(&[with("a", None, None, None), with("b", None, None, None)], 20_000), "a", 0.5);
         near(&firsts(&[with("a", Some(0), None, None), with("b", Some(0), None, None)], 20_000), "a", 0.5);
@@ -90,7 +94,11 @@ mod tests {
 
     #[test]
     fn weightless_beside_weighted_comes_last() {
-        let all = [with("none", None, Some(100), None), with("a", Some(1), None, None), with("zero", Some(0), None, None)];
+        let all = [
+            with("none", None, Some(100), None),
+            with("a", Some(1), None, None),
+            with("zero", Some(0), None, None),
+        ];
         let refs: Vec<&Arc<Deployment>> = all.iter().collect();
         let mut rng = StdRng::seed_from_u64(1);
         let mut seconds = std::collections::HashSet::new();
@@ -105,7 +113,8 @@ mod tests {
 
     #[test]
     fn second_place_follows_the_weights_of_those_left() {
-        let all = [with("a", Some(1), None, None), with("b", Some(2), None, None), with("c", Some(6), None, None)];
+        let all =
+            [with("a", Some(1), None, None), with("b", Some(2), None, None), with("c", Some(6), None, None)];
         let refs: Vec<&Arc<Deployment>> = all.iter().collect();
         let mut rng = StdRng::seed_from_u64(3);
         let (mut after_c, mut b_after_c) = (0.0, 0.0);

@@ -54,9 +54,9 @@ pub(super) fn plan(
     let group = snapshot.groups.get(name);
     // The list may name the alias or the group behind it.
     if !access.allows(name, group.map(|g| &**g)) && !access.allows(model, None) {
-        return Err(refusal::model_denied(model));
+        return Err(ApiError::model_access_denied(model));
     }
-    let Some(group) = group else { return Err(refusal::unknown_model(model)) };
+    let Some(group) = group else { return Err(ApiError::model_not_found(model)) };
 
     let mut cooling = Cooling::default();
     let mut ordered: Vec<Vec<&Arc<Deployment>>> = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use attache_llm::contract::{
-    AttemptOutcome, AttemptRecord, Ask, DeploymentMeta, MASTER_KEY_HASH, UsageRecord, VERSION,
+    Ask, AttemptOutcome, AttemptRecord, DeploymentMeta, MASTER_KEY_HASH, UsageRecord, VERSION,
 };
 use attache_llm::path::Endpoint;
 use attache_llm::provider::Provider;
@@ -286,9 +286,11 @@ async fn keys_are_refused_with_their_reason() {
         .with_key("blocked", |k| k.blocked = true)
         .with_key("expired", |k| k.key.expires_ms = Some(1_000))
         .with_key("fine", |k| k.key.expires_ms = Some(u64::MAX));
-    for (key, status, kind) in
-        [("nobody", 401, "token_not_found_in_db"), ("blocked", 401, "auth_error"), ("expired", 401, "expired_key")]
-    {
+    for (key, status, kind) in [
+        ("nobody", 401, "token_not_found_in_db"),
+        ("blocked", 401, "auth_error"),
+        ("expired", 401, "expired_key"),
+    ] {
         let error = world.decide(&ask(key, "gpt")).await.unwrap_err();
         assert_eq!((error.status, &*error.kind), (status, kind), "{key}");
     }
@@ -298,9 +300,10 @@ async fn keys_are_refused_with_their_reason() {
 #[tokio::test]
 async fn another_contract_is_refused_by_name() {
     let world = World::new(two_groups());
-    let error = world.decide(&Ask { contract: VERSION + 1, ..ask(MASTER_KEY_HASH, "gpt") }).await.unwrap_err();
+    let error =
+        world.decide(&Ask { contract: VERSION + 1, ..ask(MASTER_KEY_HASH, "gpt") }).await.unwrap_err();
     assert_eq!(error.status, 503);
-    assert!(error.internal.unwrap().contains("contract 2"));
+    assert!(error.internal.unwrap().contains("contract version 2"));
 }
 
 #[tokio::test]
@@ -382,7 +385,11 @@ async fn a_group_that_cools_is_passed_over_and_all_cooling_is_a_429_with_the_tru
 async fn a_cooldown_of_a_fallback_that_the_key_may_not_use_does_not_set_the_wait() {
     let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["gpt".into()]);
     let now = now_ms();
-    world.cooldowns.enter(&[("a".into(), now + 60_000), ("b".into(), now + 60_000), ("c".into(), now + 2_000)]);
+    world.cooldowns.enter(&[
+        ("a".into(), now + 60_000),
+        ("b".into(), now + 60_000),
+        ("c".into(), now + 2_000),
+    ]);
     assert!(world.decide(&ask("k", "gpt")).await.unwrap_err().retry_after_s.unwrap() >= 59);
 }
 
@@ -422,7 +429,8 @@ async fn the_first_deployment_is_reserved_and_settled_with_true_tokens() {
 
 #[tokio::test]
 async fn a_fallback_is_charged_and_the_first_deployment_gets_its_tokens_back() {
-    let world = World::new(snapshot(vec![group("gpt", vec![deployment("a", "gpt"), deployment("b", "gpt")])]));
+    let world =
+        World::new(snapshot(vec![group("gpt", vec![deployment("a", "gpt"), deployment("b", "gpt")])]));
     let decision = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap();
     let (first, second) = (decision.plan[0].deployment.clone(), decision.plan[1].deployment.clone());
     let mut good = attempt(&second, AttemptOutcome::Complete, 200);
@@ -450,7 +458,8 @@ async fn a_decision_that_is_dropped_refunds_and_counters_away_still_decide() {
 
 #[tokio::test]
 async fn a_failure_that_cools_is_seen_by_the_next_decision() {
-    let mut world = World::new(snapshot(vec![group("gpt", vec![deployment("a", "gpt"), deployment("b", "gpt")])]));
+    let mut world =
+        World::new(snapshot(vec![group("gpt", vec![deployment("a", "gpt"), deployment("b", "gpt")])]));
     world.fake = Arc::new(FakeCounters { cool_until: Some(now_ms() + 5_000), ..FakeCounters::default() });
     world.settle(&record(None, vec![attempt("a", AttemptOutcome::ErrorStatus, 503)])).await;
     let decision = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap();
@@ -495,7 +504,11 @@ fn what_counts_as_a_failure() {
     assert_eq!(count(vec![attempt("a", Complete, 200), attempt("a", Answered, 200)], false), 0);
     assert_eq!(count(vec![attempt("a", NoAnswer, 0)], false), 1);
     assert_eq!(count(vec![attempt("a", NoAnswer, 0)], true), 0, "the client hung up");
-    assert_eq!(count(vec![attempt("a", NoAnswer, 0), attempt("b", NoAnswer, 0)], true), 1, "only the last was left");
+    assert_eq!(
+        count(vec![attempt("a", NoAnswer, 0), attempt("b", NoAnswer, 0)], true),
+        1,
+        "only the last was left"
+    );
     assert_eq!(count(vec![attempt("gone", ErrorStatus, 500)], false), 0, "left the configuration");
 }
 

@@ -1,1 +1,31 @@
-//! server
+//! Listeners: one stack for Envoy and the admin API, one apart for health and metrics.
+//!
+//! ```text
+//! <data_dir>/attache.sock   HTTP/2 or HTTP/1.1, optionally also TCP with mutual TLS
+//!   ext_proc                 one message each way per request           ext_proc, answer
+//!   ADS                      clusters and secrets                       crate::envoy
+//!   /internal/v1/...         key lookups, usage                         internal
+//!   /key/..., /v1/models ... the admin API, authenticated by key        crate::admin
+//! 127.0.0.1:4001            /health/liveliness, /health/readiness, /metrics    health
+//! ```
+//!
+//! The internal endpoints carry no credential of their own: whoever may open the socket (mode 0600) or holds a
+//! client certificate is Envoy. Envoy's public listener does not route to them, and the gate answers 404 to every
+//! path that it does not know.
+
+mod answer;
+mod app;
+mod connections;
+mod ext_proc;
+mod health;
+mod internal;
+mod listen;
+mod metrics;
+mod serve;
+mod stores;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use serve::{ServeOptions, TlsOptions, serve, serve_until};

@@ -1,0 +1,186 @@
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessorServer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tonic::service::Routes;
+
+use super::app::App;
+use super::connections::Connections;
+use super::ext_proc::ExtProc;
+use super::listen::UnixSocket;
+use super::{health, internal, stores, tls};
+use crate::admin::{self, AdminState};
+use crate::config::Config;
+use crate::keys::KeyDirectory;
+use crate::ledger::{Books, BooksOptions};
+use crate::routing::{LiveClusters, Snapshot, SnapshotHandle};
+use crate::store::{Counters, Database};
+
+/// Longest wait for requests in progress at shutdown; a decision takes milliseconds, a usage batch an fsync.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// After that, connections may send what they still hold. xDS streams never end by themselves.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+/// Longest wait for the ledger at shutdown; what it does not take stays in the spool.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How `attache serve` runs.
+#[derive(Debug)]
+pub struct ServeOptions {
+    pub config: Arc<Config>,
+    pub snapshot: Snapshot,
+    /// Spool, embedded database and, by default, the socket.
+    pub data_dir: PathBuf,
+    /// Unix socket for Envoy and the admin API.
+    pub socket: PathBuf,
+    /// Its mode, e.g. `0o600`. Whoever may open it is taken for Envoy.
+    pub socket_mode: u32,
+    /// The same over TCP, with mutual TLS.
+    pub tls: Option<TlsOptions>,
+    /// Health and metrics.
+    pub health_listen: SocketAddr,
+    /// The filter, as Envoy's machine sees it.
+    pub wasm: PathBuf,
+    /// CA bundle for upstream TLS, as Envoy's machine sees it.
+    pub ca_file: PathBuf,
+}
+
+/// TCP listener for an Envoy elsewhere. Clients must show a certificate of `client_ca`.
+#[derive(Debug, Clone)]
+pub struct TlsOptions {
+    pub listen: SocketAddr,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: PathBuf,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// A store that refuses us, a socket that is taken, TLS files that cannot be read.
+pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    serve_until(options, async move {
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name}: draining");
+    })
+    .await
+}
+
+/// Serves until `shutdown` resolves, then drains.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until(options: ServeOptions, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let _ = (&options, shutdown);
+    anyhow::bail!("xDS is not built in yet")
+}
+
+/// What the server is put together from: stores, configuration in force, xDS.
+pub(super) struct Parts {
+    pub(super) database: Arc<dyn Database>,
+    pub(super) counters: Arc<dyn Counters>,
+    pub(super) snapshot: SnapshotHandle,
+    pub(super) live: Arc<dyn LiveClusters>,
+    /// xDS services; without a fallback of their own.
+    pub(super) xds: Router,
+}
+
+/// Serves the parts until `shutdown` resolves, then drains.
+pub(super) async fn run(
+    options: ServeOptions,
+    parts: Parts,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let Parts { database, counters, snapshot, live, xds } = parts;
+    let config = Arc::clone(&options.config);
+    let keys = KeyDirectory::new(Arc::clone(&database), config.general_settings.master_key.clone());
+    let books = Books::open(BooksOptions {
+        dir: options.data_dir.join("spool"),
+        database: Arc::clone(&database),
+        snapshot: Arc::clone(&snapshot),
+        interval: Duration::from_secs(config.general_settings.proxy_batch_write_at.max(1)),
+    })?;
+    let app = App::new(Arc::clone(&keys), counters, Arc::clone(&books), Arc::clone(&snapshot), live);
+    let state = AdminState {
+        keys,
+        database: Arc::clone(&database),
+        snapshot,
+        books,
+        config,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let router = control_router(&app, xds, admin::router(state));
+    let mut background = JoinSet::new();
+    background.spawn(stores::watch_cooldowns(Arc::clone(&app)));
+    background.spawn(stores::watch_database(Arc::clone(&app), database));
+    let listeners = listen(&options, &app, router, &mut background).await?;
+    tracing::info!(socket = %options.socket.display(), health = %options.health_listen, "serving");
+    shutdown.await;
+    drain(&app, &listeners).await;
+    Ok(())
+}
+
+/// Everything that Envoy and admins reach. Whatever is not listed is the admin API's 404.
+fn control_router(app: &Arc<App>, xds: Router, admin: Router) -> Router {
+    let ext_proc = ExternalProcessorServer::new(ExtProc { app: Arc::clone(app) });
+    let grpc = Routes::from(Router::new()).add_service(ext_proc).into_axum_router();
+    grpc.merge(xds).merge(internal::router(Arc::clone(app))).merge(admin)
+}
+
+/// Opens every listener before the first one serves. The health listener is left to `background`, so that it
+/// answers "draining" until the process ends.
+async fn listen(
+    options: &ServeOptions,
+    app: &Arc<App>,
+    router: Router,
+    background: &mut JoinSet<()>,
+) -> anyhow::Result<Connections> {
+    let tcp =
+        async |at: SocketAddr| TcpListener::bind(at).await.with_context(|| format!("cannot listen at {at}"));
+    let health = tcp(options.health_listen).await?;
+    let mutual = match &options.tls {
+        Some(tls) => Some((tcp(tls.listen).await?, tls::acceptor(tls).context("TLS")?)),
+        None => None,
+    };
+    let socket = UnixSocket::bind(&options.socket, options.socket_mode).await?;
+
+    background.spawn(Connections::new().serve_tcp(health, None, health::router(Arc::clone(app))));
+    let connections = Connections::new();
+    if let Some((listener, acceptor)) = mutual {
+        let serving = connections.clone().serve_tcp(listener, Some(acceptor), router.clone());
+        connections.open.spawn(serving);
+    }
+    let serving = connections.clone().serve_unix(socket, router);
+    connections.open.spawn(serving);
+    Ok(connections)
+}
+
+/// Unready, no new connections, requests in progress to their end, then the ledger.
+async fn drain(app: &App, connections: &Connections) {
+    app.draining.store(true, Ordering::Relaxed);
+    connections.stop.cancel();
+    app.work.close();
+    if timeout(DRAIN_PATIENCE, app.work.wait()).await.is_err() {
+        tracing::warn!("requests in progress cut after {} s", DRAIN_PATIENCE.as_secs());
+    }
+    connections.open.close();
+    let _ = timeout(CLOSE_PATIENCE, connections.open.wait()).await;
+    match timeout(FLUSH_PATIENCE, app.books.flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "ledger not flushed"),
+        Err(_) => tracing::error!("ledger not flushed in time: its rows are safe in the spool"),
+    }
+}
