@@ -1,1 +1,346 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::{AdminState, MAX_BODY, router};
+use crate::config::{Config, Secret};
+use crate::keys::double::Double;
+use crate::keys::{KeyDirectory, hash};
+use crate::ledger::row_tests::{config, record};
+use crate::ledger::{Books, BooksOptions};
+
+const MASTER: &str = "sk-master-0123456789";
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// (status, error.type, error.param)
+    fn error(&self) -> (u16, String, Option<String>) {
+        let error = &self.json()["error"];
+        assert!(error["message"].is_string() && !error["code"].is_null(), "{}", self.text);
+        (self.status, error["type"].as_str().unwrap().to_owned(), error["param"].as_str().map(str::to_owned))
+    }
+}
+
+struct World {
+    router: Router,
+    database: Arc<Double>,
+    books: Arc<Books>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+        let snapshot = Arc::new(ArcSwap::from_pointee(config()));
+        let interval = Duration::from_secs(3_600);
+        let spool = dir.path().join("spool");
+        let options =
+            BooksOptions { dir: spool, database: database.clone(), snapshot: snapshot.clone(), interval };
+        let books = Books::open(options).unwrap();
+        let state = AdminState {
+            keys: KeyDirectory::new(database.clone(), Some(Secret::new(MASTER))),
+            database: database.clone(),
+            snapshot,
+            books: books.clone(),
+            config: Arc::new(Config::default()),
+            version: "test",
+        };
+        Self { router: router(state), database, books, _dir: dir }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    async fn call(&self, method: Method, path: &str, key: &str, body: impl Into<Body>) -> Answer {
+        let request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    async fn get(&self, path: &str, key: &str) -> Answer {
+        self.call(Method::GET, path, key, Body::empty()).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, MASTER, body.to_string()).await
+    }
+
+    /// A new key, plain.
+    async fn key(&self, body: Value) -> String {
+        let answer = self.post("/key/generate", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["key"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_generated_shown_once_and_described() {
+    let world = World::new();
+    let body = json!({"key_alias": "ci", "models": ["chat"], "duration": "30d", "user_id": "u", "team_id": "t",
+        "max_budget": 0.1, "rpm_limit": 3, "tpm_limit": null, "metadata": {"a": 1}, "budget_duration": "1d", "tags": []});
+    let answer = world.post("/key/generate", body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let made = answer.json();
+    let key = made["key"].as_str().unwrap();
+    assert!(key.starts_with("sk-") && key.len() == 25, "{key}");
+    assert_eq!(made["token"], hash(key));
+    assert_eq!(made["token_id"], made["token"]);
+    assert_eq!(made["key_name"], format!("sk-...{}", &key[21..]));
+    assert_eq!((&made["key_alias"], &made["models"]), (&json!("ci"), &json!(["chat"])));
+    assert!(answer.text.contains(r#""max_budget":0.1,"#), "{}", answer.text);
+    assert!(made["expires"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(made["warnings"], json!(["kept, but without effect yet: budget_duration"]));
+    assert_eq!(made["metadata"], json!({"a": 1, "budget_duration": "1d"}));
+
+    for path in ["/key/info".to_owned(), format!("/key/info?key={key}")] {
+        let own = world.get(&path, key).await;
+        assert_eq!((own.status, &own.json()["key"]), (200, &made["token"]), "{path}");
+        assert!(!own.text.contains(key), "the plain key is shown once");
+    }
+    let by_hash = world.get(&format!("/key/info?key={}", hash(key)), MASTER).await;
+    let info = &by_hash.json()["info"];
+    assert_eq!((&info["team_id"], &info["rpm_limit"], &info["spend"]), (&json!("t"), &json!(3), &json!(0.0)));
+    assert_eq!(world.get("/key/info?key=sk-unknown-000000000", MASTER).await.error().0, 404);
+    let other = world.key(json!({})).await;
+    assert_eq!(world.get(&format!("/key/info?key={key}"), &other).await.error().0, 403);
+}
+
+#[tokio::test]
+async fn a_wrong_field_is_named() {
+    let world = World::new();
+    let cases = [
+        (json!({"models": "chat"}), 422, "models"),
+        (json!({"models": [1]}), 422, "models"),
+        (json!({"duration": 30}), 422, "duration"),
+        (json!({"duration": "tomorrow"}), 400, "duration"),
+        (json!({"max_budget": "1"}), 422, "max_budget"),
+        (json!({"max_budget": -1}), 400, "max_budget"),
+        (json!({"rpm_limit": -1}), 400, "rpm_limit"),
+        (json!({"tpm_limit": 1.5}), 422, "tpm_limit"),
+        (json!({"metadata": []}), 422, "metadata"),
+        (json!({"blocked": "no"}), 422, "blocked"),
+        (json!({"key": "not-a-key-00000000"}), 400, "key"),
+        (json!({"key": "sk-short"}), 400, "key"),
+        (json!({"key": "sk-with space 00000000"}), 400, "key"),
+        (json!({"key": MASTER}), 400, "key"),
+        (json!({"metadata": {"x": "y".repeat(70_000)}}), 400, "metadata"),
+    ];
+    for (body, status, field) in cases {
+        let (got, kind, param) = world.post("/key/generate", body.clone()).await.error();
+        assert_eq!(
+            (got, kind.as_str(), param.as_deref()),
+            (status, "invalid_request_error", Some(field)),
+            "{body}"
+        );
+    }
+    assert!(world.database.keys.lock().is_empty());
+    let broken = world.call(Method::POST, "/key/generate", MASTER, "{\"models\": [}").await;
+    assert_eq!(broken.status, 400);
+    assert!(broken.text.contains("line 1 column 13"), "{}", broken.text);
+    assert_eq!(world.call(Method::POST, "/key/generate", MASTER, "[]").await.status, 400);
+    assert_eq!(world.call(Method::POST, "/key/generate", MASTER, "").await.status, 200, "all defaults");
+    let large = world.call(Method::POST, "/key/generate", MASTER, vec![b' '; MAX_BODY + 1]).await;
+    assert_eq!(large.error().0, 413);
+}
+
+#[tokio::test]
+async fn keys_and_aliases_are_unique() {
+    let world = World::new();
+    let own = json!({"key": "sk-my-own-key-0001", "key_alias": "mine"});
+    assert_eq!(world.key(own.clone()).await, "sk-my-own-key-0001");
+    assert_eq!(world.post("/key/generate", own).await.error().2.as_deref(), Some("key"));
+    let alias = world.post("/key/generate", json!({"key_alias": "mine"})).await;
+    assert_eq!(alias.error(), (400, "invalid_request_error".to_owned(), Some("key_alias".to_owned())));
+}
+
+#[tokio::test]
+async fn an_unknown_key_works_as_soon_as_it_is_generated() {
+    let world = World::new();
+    let plain = "sk-my-own-key-0001";
+    assert_eq!(world.get("/v1/models", plain).await.error().1, "token_not_found_in_db");
+    world.key(json!({"key": plain})).await;
+    assert_eq!(world.get("/v1/models", plain).await.status, 200, "the negative entry is gone");
+}
+
+#[tokio::test]
+async fn blocked_expired_and_deleted_keys_stop_at_once() {
+    let world = World::new();
+    let key = world.key(json!({"key_alias": "one"})).await;
+    assert_eq!(world.get("/models", &key).await.status, 200);
+    let blocked = world.post("/key/block", json!({"key": key})).await;
+    assert_eq!((blocked.status, &blocked.json()["blocked"]), (200, &json!(true)));
+    assert_eq!(world.get("/models", &key).await.status, 401);
+    assert_eq!(world.post("/key/unblock", json!({"key": hash(&key)})).await.status, 200);
+    assert_eq!(world.get("/models", &key).await.status, 200);
+    let deleted = world.post("/key/delete", json!({"keys": [key, "sk-unknown-000000000"]})).await;
+    assert_eq!(deleted.json(), json!({"deleted_keys": [key]}));
+    assert_eq!(world.get("/models", &key).await.status, 401);
+    assert_eq!(world.post("/key/delete", json!({"keys": [key]})).await.status, 404);
+
+    let named = world.key(json!({"key_alias": "two"})).await;
+    let deleted = world.post("/key/delete", json!({"key_aliases": ["two", "nobody"]})).await;
+    assert_eq!(deleted.json(), json!({"deleted_keys": ["two"]}));
+    assert_eq!(world.get("/models", &named).await.status, 401);
+
+    let born_blocked = world.key(json!({"blocked": true})).await;
+    assert_eq!(world.get("/models", &born_blocked).await.status, 401);
+    for (path, body) in [
+        ("/key/delete", json!({})),
+        ("/key/delete", json!({"keys": [MASTER]})),
+        ("/key/delete", json!({"keys": "sk-x"})),
+        ("/key/block", json!({})),
+    ] {
+        assert!((400..=422).contains(&world.post(path, body.clone()).await.error().0), "{path} {body}");
+    }
+    assert_eq!(world.post("/key/block", json!({"key": "sk-unknown-000000000"})).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_virtual_key_is_no_admin() {
+    let world = World::new();
+    let key = world.key(json!({})).await;
+    for path in ["/key/generate", "/key/delete", "/key/block", "/key/unblock"] {
+        let answer =
+            world.call(Method::POST, path, &key, json!({"key": key, "keys": [key]}).to_string()).await;
+        assert_eq!(answer.error().0, 403, "{path}");
+        assert_eq!(world.call(Method::POST, path, "sk-unknown", "{}").await.status, 401, "{path}");
+    }
+    for path in ["/model/info", "/v1/model/info", "/global/spend"] {
+        assert_eq!(world.get(path, &key).await.error().0, 403, "{path}");
+    }
+    let bare = Request::get("/v1/models").body(Body::empty()).unwrap();
+    assert_eq!(world.send(bare).await.error().0, 401);
+}
+
+#[tokio::test]
+async fn models_are_those_the_key_may_use() {
+    let world = World::new();
+    let ids = |answer: Answer| {
+        let list = answer.json();
+        assert_eq!(list["object"], "list");
+        list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(world.get("/v1/models", MASTER).await), ["backup", "chat", "fast"]);
+    let chat = world.key(json!({"models": ["chat"]})).await;
+    assert_eq!(ids(world.get("/v1/models", &chat).await), ["chat", "fast"], "an alias of what it may use");
+    let alias = world.key(json!({"models": ["fast"]})).await;
+    assert_eq!(ids(world.get("/models", &alias).await), ["fast"]);
+    let one = world.get("/v1/models/chat", &chat).await.json();
+    assert_eq!(
+        (&one["id"], &one["object"], &one["owned_by"]),
+        (&json!("chat"), &json!("model"), &json!("openai"))
+    );
+    assert_eq!(world.get("/v1/models/backup", &chat).await.error().0, 404);
+    assert_eq!(world.get("/v1/models/no/such/model", MASTER).await.error().0, 404);
+}
+
+#[tokio::test]
+async fn model_info_shows_no_credential() {
+    let world = World::new();
+    let answer = world.get("/model/info", MASTER).await;
+    assert!(!answer.text.contains("provider-secret") && !answer.text.contains("Bearer"), "{}", answer.text);
+    let data = answer.json()["data"].clone();
+    assert_eq!(data.as_array().unwrap().len(), 3);
+    let a = data.as_array().unwrap().iter().find(|d| d["model_info"]["id"] == "a").unwrap();
+    assert_eq!(a["litellm_params"]["model"], "openai/gpt-4o-2024");
+    assert_eq!(a["litellm_params"]["api_base"], "https://upstream.test/v1");
+    assert_eq!(a["model_info"]["input_cost_per_token"], json!(1e-9));
+}
+
+#[tokio::test]
+async fn spend_is_seen_right_after_the_request() {
+    let world = World::new();
+    let key = world.key(json!({})).await;
+    let mut mine = record("call-1");
+    mine.key = hash(&key);
+    world.books.accept(vec![mine, record("call-2")]).await.unwrap();
+    let answer = world.get("/spend/logs?limit=10", MASTER).await;
+    assert_eq!(answer.json().as_array().unwrap().len(), 2, "flushed for the reader");
+    let answer = world.get("/spend/logs?request_id=call-1", MASTER).await;
+    assert!(answer.text.contains(r#""spend":0.00000002,"spend_nanos":20,"#), "{}", answer.text);
+    let row = &answer.json()[0];
+    assert_eq!((&row["prompt_tokens"], &row["completion_tokens"]), (&json!(10), &json!(5)));
+    assert_eq!(
+        (&row["startTime"], &row["endTime"]),
+        (&json!("2026-01-31T12:00:00Z"), &json!("2026-01-31T12:00:02.5Z"))
+    );
+    assert_eq!(
+        (&row["model_group"], &row["model_id"], &row["status"]),
+        (&json!("chat"), &json!("a"), &json!("success"))
+    );
+
+    let own = world.get("/spend/logs", &key).await.json();
+    assert_eq!(
+        (own.as_array().unwrap().len(), &own[0]["request_id"]),
+        (1, &json!("call-1")),
+        "its own rows only"
+    );
+    assert_eq!(world.get("/spend/logs?request_id=call-2", &key).await.json(), json!([]));
+    assert_eq!(world.get("/spend/logs?api_key=other", &key).await.error().0, 403);
+    let by_key = world.get(&format!("/spend/logs?api_key={key}"), MASTER).await.json();
+    assert_eq!(by_key.as_array().unwrap().len(), 1);
+    let total = world.get("/global/spend", MASTER).await;
+    assert!(total.text.starts_with(r#"{"spend":0.00000004,"#), "{}", total.text);
+    assert_eq!(total.json()["requests"], 2);
+    let info = world.get("/key/info", &key).await;
+    assert!(info.text.contains(r#""spend":0.00000002,"spend_nanos":20"#), "{}", info.text);
+    for query in ["limit=0", "limit=x", "limit=10001", "start_date=2026-01-01", "summarize=true"] {
+        assert_eq!(world.get(&format!("/spend/logs?{query}"), MASTER).await.error().0, 400, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_a_503() {
+    let world = World::new();
+    let key = world.key(json!({})).await;
+    assert_eq!(world.get("/v1/models", &key).await.status, 200);
+    world.database.away.store(true, SeqCst);
+    let answer = world.post("/key/generate", json!({})).await;
+    assert_eq!(answer.error(), (503, "no_db_connection".to_owned(), None));
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert!(!answer.text.contains("double"), "the backend is not named: {}", answer.text);
+    assert_eq!(world.get("/spend/logs", MASTER).await.status, 503);
+    assert_eq!(world.get("/v1/models", &key).await.status, 200, "a known key goes on");
+    assert_eq!(world.get("/v1/models", "sk-never-seen-00000").await.status, 503);
+}
+
+#[tokio::test]
+async fn public_routes_and_wrong_turns() {
+    let world = World::new();
+    for path in ["/health/liveliness", "/health/liveness"] {
+        let answer = world.send(Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status, answer.text.as_str()), (200, "\"I'm alive!\""));
+    }
+    let ready = world.send(Request::get("/health/readiness").body(Body::empty()).unwrap()).await;
+    assert_eq!((ready.status, ready.json()), (200, json!({"status": "healthy"})));
+    assert_eq!(world.get("/team/list", MASTER).await.error().0, 404);
+    assert_eq!(world.get("/key/generate", MASTER).await.error().0, 405);
+    assert_eq!(world.call(Method::DELETE, "/v1/models", MASTER, "").await.error().0, 405);
+}

@@ -15,7 +15,7 @@ mod spool;
 mod writer;
 
 #[cfg(test)]
-mod row_tests;
+pub(crate) mod row_tests;
 #[cfg(test)]
 mod tests;
 

@@ -1,16 +1,16 @@
 use std::sync::Arc;
 
-use attache_llm::contract::{AttemptOutcome, AttemptRecord, UsageRecord};
+use attache_llm::contract::{AttemptOutcome, AttemptRecord, DeploymentMeta, UsageRecord};
 use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 
 use super::row;
-use crate::routing::tests::{deployment, group, snapshot};
-use crate::routing::{Deployment, Snapshot};
+use crate::config::Secret;
+use crate::routing::{Deployment, Group, Snapshot};
 
 /// A record of one whole answer by deployment `a` (in group `chat`).
-pub(super) fn record(call_id: &str) -> UsageRecord {
+pub(crate) fn record(call_id: &str) -> UsageRecord {
     UsageRecord {
         call_id: call_id.to_owned(),
         key: "key".to_owned(),
@@ -48,20 +48,48 @@ fn attempt(id: &str, group: &str, outcome: AttemptOutcome, usage: Option<Usage>)
     }
 }
 
-fn priced(id: &str, of: &str, price: Option<Price>) -> Deployment {
-    let mut deployment = deployment(id, of);
-    deployment.meta.price = price;
-    deployment
+fn deployment(id: &str, group: &str, price: Option<Price>) -> Arc<Deployment> {
+    let mut meta: DeploymentMeta = serde_json::from_value(serde_json::json!({
+        "contract": 1, "id": id, "group": group, "provider": "openai", "model": "gpt-4o-2024",
+        "authority": "upstream.test", "base_path": "/v1",
+    }))
+    .unwrap();
+    meta.price = price;
+    Arc::new(Deployment {
+        meta,
+        cluster: format!("{group}/openai/{id}"),
+        host: "upstream.test".to_owned(),
+        port: 443,
+        tls: true,
+        credential: Some(("authorization".to_owned(), Secret::new("Bearer provider-secret"))),
+        weight: None,
+        rpm: Some(60),
+        tpm: None,
+        timeout: None,
+        stream_timeout: None,
+        allowed_fails: None,
+        cooldown: None,
+        mode: Some("chat".to_owned()),
+    })
 }
 
 /// Deployment `a` of `chat` (1 and 2 nano-dollars per token), `b` of `backup` (10 and 20), `free` without a price.
-pub(super) fn config() -> Snapshot {
+pub(crate) fn config() -> Snapshot {
     let price =
         |nano: u64| Some(Price { input: nano * 1_000_000, output: 2 * nano * 1_000_000, ..Price::default() });
-    snapshot(vec![
-        group("chat", vec![priced("a", "chat", price(1)), priced("free", "chat", None)]),
-        group("backup", vec![priced("b", "backup", price(10))]),
-    ])
+    let all = [
+        deployment("a", "chat", price(1)),
+        deployment("free", "chat", None),
+        deployment("b", "backup", price(10)),
+    ];
+    let mut snapshot = Snapshot::default();
+    for name in ["chat", "backup"] {
+        let deployments = all.iter().filter(|d| d.meta.group == name).cloned().collect();
+        snapshot.groups.insert(name.to_owned(), Arc::new(Group { name: name.to_owned(), deployments }));
+    }
+    snapshot.deployments = all.into_iter().map(|d| (d.meta.id.clone(), d)).collect();
+    snapshot.aliases.insert("fast".to_owned(), "chat".to_owned());
+    snapshot
 }
 
 #[test]

@@ -82,10 +82,18 @@ fn checksum(json: &[u8]) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub rows: Vec<SpendRow>,
-    /// Lines that fail their checksum before a line that passes it: damage, since only the end can be torn.
+    /// Lines that fail their checksum before a line that passes it (only the end can be torn), and lines that
+    /// another version wrote. Their segment is kept.
     pub damaged: usize,
     /// The end is torn: a write that was never acknowledged.
     pub torn: bool,
+}
+
+enum Line {
+    Row(Box<SpendRow>),
+    /// The checksum is right, the row is not one that this version reads.
+    Foreign,
+    Bad,
 }
 
 /// Parses a segment's bytes; tolerates a torn end.
@@ -94,24 +102,26 @@ pub(super) fn decode(bytes: &[u8]) -> Contents {
     let mut suspects = 0;
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match decode_line(line) {
-            Some(row) => {
+            Line::Row(row) => {
                 contents.damaged += std::mem::take(&mut suspects);
-                contents.rows.push(row);
+                contents.rows.push(*row);
             }
-            None => suspects += 1,
+            Line::Foreign => contents.damaged += 1 + std::mem::take(&mut suspects),
+            Line::Bad => suspects += 1,
         }
     }
     contents.torn = suspects > 0;
     contents
 }
 
-fn decode_line(line: &[u8]) -> Option<SpendRow> {
-    let (sum, json) = line.split_at_checked(CHECKSUM)?;
-    let json = json.strip_prefix(b" ")?;
-    if sum != checksum(json).as_bytes() {
-        return None;
+fn decode_line(line: &[u8]) -> Line {
+    let Some((sum, rest)) = line.split_at_checked(CHECKSUM) else { return Line::Bad };
+    match rest.strip_prefix(b" ") {
+        Some(json) if sum == checksum(json).as_bytes() => {
+            serde_json::from_slice(json).map_or(Line::Foreign, |row| Line::Row(Box::new(row)))
+        }
+        _ => Line::Bad,
     }
-    serde_json::from_slice(json).ok()
 }
 
 /// Segments in the directory, oldest first.

@@ -107,6 +107,9 @@ impl Writer {
         if contents.damaged > 0 {
             tracing::error!(segment = %path.display(), lines = contents.damaged, "damaged lines in the spool");
         }
+        if contents.torn {
+            tracing::warn!(segment = %path.display(), "torn end in the spool: a write that was never acknowledged");
+        }
         for batch in contents.rows.chunks(BATCH) {
             match self.database.write(batch).await {
                 Ok(_) => self.broken = 0,
