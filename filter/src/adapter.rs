@@ -38,8 +38,14 @@ const PRIVATE: [&str; 8] = [
 ];
 const PRIVATE_PREFIXES: [&str; 3] = [HEADER_PREFIX, "x-envoy-", "x-litellm-"];
 /// Response headers that speak of the provider's account, or would move the client to another host.
-const NOT_FOR_CLIENTS: [&str; 5] =
-    ["openai-organization", "openai-project", "alt-svc", "strict-transport-security", "location"];
+const NOT_FOR_CLIENTS: [&str; 6] = [
+    "openai-organization",
+    "openai-project",
+    "alt-svc",
+    "strict-transport-security",
+    "location",
+    "www-authenticate",
+];
 
 /// Context of one attempt.
 #[derive(Default)]

@@ -82,34 +82,35 @@ impl Gate {
         Action::Pause
     }
 
-    /// Judges the headers. Beyond this the request waits in [`Vm::intakes`].
-    fn accept(&mut self, headers: &host::Headers, parsed: ParsedPath) -> Result<(), ApiError> {
-        match find(headers, ":method") {
-            Some("POST") => {}
-            method => return Err(ApiError::method_not_allowed(method.unwrap_or_default())),
+    /// Judges the headers: what is asked for, and by whom.
+    fn judge(
+        &mut self,
+        headers: &host::Headers,
+        path: &str,
+        parsed: Option<&ParsedPath>,
+    ) -> Result<Key, ApiError> {
+        let method = find(headers, ":method").unwrap_or_default();
+        if parsed.is_none() {
+            return Err(ApiError::unknown_route(method, path));
         }
-        let declared = find(headers, "content-length").and_then(|value| value.parse::<u64>().ok());
-        if declared.is_some_and(|length| length > self.config.max_body_bytes) {
+        if method != "POST" {
+            return Err(ApiError::method_not_allowed(method));
+        }
+        if declared_length(headers) > self.config.max_body_bytes {
             return Err(ApiError::body_too_large(self.config.max_body_bytes));
         }
-        let key = self.authenticate(headers)?;
-        for name in auth::key_headers(self.config.key_header.as_deref()).chain(["cookie"]) {
-            if headers.iter().any(|(header, _)| header == name) {
-                host::remove_header(MapType::HttpRequestHeaders, name);
-            }
-        }
-        let intake = Intake {
-            call_id: self.call_id.clone(),
-            request_id: self.request_id.clone(),
-            endpoint: parsed.endpoint,
-            path_model: parsed.model,
-            start_us: host::now_us(),
-            key,
-            buffered: 0,
-            body: None,
-        };
-        vm::with(|vm| vm.intakes.insert(self.context, intake));
-        Ok(())
+        self.authenticate(headers)
+    }
+
+    /// May a refusal wait until the client has sent its body? Not when the client asked before sending it, and not
+    /// when it is far too large.
+    fn can_wait(&self, headers: &host::Headers) -> bool {
+        find(headers, "expect").is_none() && declared_length(headers) <= self.drop_limit()
+    }
+
+    /// Body bytes of a refused request that are read and thrown away, so that the client gets to see the reply.
+    fn drop_limit(&self) -> u64 {
+        self.config.max_body_bytes.saturating_mul(2)
     }
 
     /// Finds the key and what is known of it. A miss joins the queue of lookups and wakes the root.
@@ -136,11 +137,10 @@ impl Gate {
         });
         match found.unwrap_or_else(|| Err((away("state is busy"), "unavailable"))) {
             Ok(key) => {
-                match &key {
-                    Key::Known(_) => {
-                        vm::with(|vm| vm.stats.auth("ok"));
-                    }
-                    Key::Asked(_) => self.wake_root(),
+                if matches!(key, Key::Asked(_)) {
+                    self.wake_root();
+                } else {
+                    vm::with(|vm| vm.stats.auth("ok"));
                 }
                 Ok(key)
             }
@@ -157,7 +157,13 @@ impl Gate {
 
     /// The body is whole: scan it, and go on if the key is known.
     fn body_complete(&mut self, len: usize) -> Action {
-        let scanned = scan(len);
+        let refused = vm::with(|vm| {
+            vm.intakes.get(&self.context).and_then(|intake| match &intake.key {
+                Key::Refused(error) => Some(error.clone()),
+                Key::Asked(_) | Key::Known(_) => None,
+            })
+        });
+        let scanned = refused.flatten().map_or_else(|| scan(len), Err);
         vm::with(|vm| {
             if let Some(intake) = vm.intakes.get_mut(&self.context) {
                 intake.body = Some(scanned);
@@ -168,6 +174,30 @@ impl Gate {
             Next::Refuse(error) => self.refuse(&error),
             Next::Go => Action::Continue,
         }
+    }
+
+    /// More of a body that is not whole. A refused one is thrown away as it comes.
+    fn body_grows(&mut self, size: usize) -> Action {
+        let (max, limit) = (self.config.max_body_bytes, self.drop_limit());
+        let bytes = u64::try_from(size).unwrap_or(u64::MAX);
+        let state = vm::with(|vm| {
+            let intake = vm.intakes.get_mut(&self.context)?;
+            if bytes > max {
+                intake.key = Key::Refused(ApiError::body_too_large(max));
+            }
+            let Key::Refused(error) = &intake.key else { return Some((false, None)) };
+            intake.dropped = intake.dropped.saturating_add(bytes);
+            Some((true, (intake.dropped > limit).then(|| error.clone())))
+        });
+        match state.flatten() {
+            Some((_, Some(error))) => {
+                vm::with(|vm| vm.intakes.remove(&self.context));
+                return self.refuse(&error);
+            }
+            Some((true, None)) => host::replace_front(BufferType::HttpRequestBody, size, &[]),
+            _ => {}
+        }
+        Action::Pause
     }
 
     /// The decision's note, read once it is there.
@@ -182,6 +212,11 @@ impl Gate {
         }
         self.note.as_ref()
     }
+}
+
+/// `content-length`; 0 when the body is chunked.
+fn declared_length(headers: &host::Headers) -> u64 {
+    find(headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 fn away(why: &str) -> ApiError {
@@ -243,26 +278,20 @@ pub enum Looked {
 /// why a waiting request lives in [`Vm::intakes`] and not in its context, which the SDK does not let another reach.
 pub fn key_decided(context: u32, looked: &Looked) {
     let now_ms = host::now_ms();
-    let verdict = vm::with(|vm| {
+    let call_id = vm::with(|vm| {
         let intake = vm.intakes.get_mut(&context)?;
         let verdict = match looked {
-            Looked::Up(record) => {
-                intake::admit(record, now_ms).map(|()| intake.key = Key::Known(Rc::clone(record)))
-            }
+            Looked::Up(record) => intake::admit(record, now_ms).map(|()| Rc::clone(record)),
             Looked::Nobody => Err((ApiError::unknown_key(), "unknown")),
             Looked::Failed(why) => Err((away(why), "unavailable")),
         };
         vm.stats.auth(verdict.as_ref().err().map_or("ok", |(_, result)| *result));
-        let call_id = intake.call_id.clone();
-        if verdict.is_err() {
-            vm.intakes.remove(&context);
-        }
-        Some((verdict, call_id))
+        intake.key = verdict.map_or_else(|(error, _)| Key::Refused(error), Key::Known);
+        Some(intake.call_id.clone())
     });
-    let Some(Some((verdict, call_id))) = verdict else { return };
-    match verdict.map_or_else(|(error, _)| Next::Refuse(error), |()| advance(context)) {
+    match advance(context) {
         Next::Wait => {}
-        Next::Refuse(error) => host::send_error(&error, &call_id),
+        Next::Refuse(error) => host::send_error(&error, &call_id.flatten().unwrap_or_default()),
         Next::Go => {
             let _ = hostcalls::resume_http_request();
         }
@@ -292,15 +321,29 @@ impl HttpContext for Gate {
         self.request_id = find(&headers, "x-request-id").unwrap_or_default().to_owned();
         let now_us = host::now_us();
         self.call_id = vm::with(|vm| vm.ids.next(now_us, self.request_id.as_bytes())).unwrap_or_default();
-        let accepted = match parsed {
-            Some(parsed) => self.accept(&headers, parsed),
-            None => Err(ApiError::unknown_route(find(&headers, ":method").unwrap_or_default(), path_asked)),
+        let key = match self.judge(&headers, path_asked, parsed.as_ref()) {
+            Err(error) if end_of_stream || !self.can_wait(&headers) => return self.refuse(&error),
+            Err(error) => Key::Refused(error),
+            Ok(key) => key,
         };
-        match accepted {
-            Err(error) => self.refuse(&error),
-            Ok(()) if end_of_stream => self.body_complete(0),
-            Ok(()) => Action::Pause,
+        for name in auth::key_headers(self.config.key_header.as_deref()).chain(["cookie"]) {
+            if headers.iter().any(|(header, _)| header == name) {
+                host::remove_header(MapType::HttpRequestHeaders, name);
+            }
         }
+        let intake = Intake {
+            call_id: self.call_id.clone(),
+            request_id: self.request_id.clone(),
+            endpoint: parsed.as_ref().map_or(Endpoint::ChatCompletions, |parsed| parsed.endpoint),
+            path_model: parsed.and_then(|parsed| parsed.model),
+            start_us: now_us,
+            key,
+            buffered: 0,
+            dropped: 0,
+            body: None,
+        };
+        vm::with(|vm| vm.intakes.insert(self.context, intake));
+        if end_of_stream { self.body_complete(0) } else { Action::Pause }
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
@@ -314,11 +357,10 @@ impl HttpContext for Gate {
             let went_on = vm::with(|vm| vm.requests.contains_key(&self.call_id)).unwrap_or(false);
             return if went_on { Action::Continue } else { Action::Pause };
         }
-        if u64::try_from(size).is_ok_and(|size| size > self.config.max_body_bytes) {
-            vm::with(|vm| vm.intakes.remove(&self.context));
-            return self.refuse(&ApiError::body_too_large(self.config.max_body_bytes));
-        }
-        if end_of_stream { self.body_complete(size) } else { Action::Pause }
+        let paused = self.body_grows(size);
+        // Refused for good meanwhile, or whole.
+        let waits = vm::with(|vm| vm.intakes.contains_key(&self.context)).unwrap_or(false);
+        if end_of_stream && waits { self.body_complete(size) } else { paused }
     }
 
     /// A body may end with trailers instead of an end of its own.

@@ -16,6 +16,9 @@ use crate::requests::Request;
 pub enum Key {
     Asked(Hash),
     Known(Rc<KeyRecord>),
+    /// Refused, for this or another reason. The reply waits for the end of the body: a client that is still sending
+    /// would see a reset connection in its place.
+    Refused(ApiError),
 }
 
 /// What to do next.
@@ -37,15 +40,24 @@ pub struct Intake {
     pub path_model: Option<String>,
     pub start_us: u64,
     pub key: Key,
-    /// Body bytes seen so far.
+    /// Body bytes held.
     pub buffered: usize,
+    /// Body bytes of a refused request thrown away.
+    pub dropped: u64,
     pub body: Option<Result<Scanned, ApiError>>,
 }
 
 impl Intake {
     /// Goes on as far as possible. After anything but [`Step::Wait`] the intake is spent.
     pub fn step(&mut self) -> Step {
-        let Key::Known(key) = &self.key else { return Step::Wait };
+        if self.body.is_none() {
+            return Step::Wait;
+        }
+        let key = match &self.key {
+            Key::Asked(_) => return Step::Wait,
+            Key::Refused(error) => return Step::Refuse(error.clone()),
+            Key::Known(key) => key,
+        };
         let Some(body) = self.body.take() else { return Step::Wait };
         let judged = body.and_then(|scan| Ok((scan.model_or(self.path_model.as_deref())?, scan)));
         let (model, scan) = match judged {

@@ -13,6 +13,7 @@ fn intake(key: Key) -> Intake {
         start_us: 7,
         key,
         buffered: 0,
+        dropped: 0,
         body: None,
     }
 }
@@ -84,4 +85,12 @@ fn the_question_is_plain_ascii_and_reads_back() {
     let header = ask_header(&ask).unwrap();
     assert!(header.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}");
     assert_eq!(serde_json::from_str::<Ask>(&header).unwrap(), ask);
+}
+
+#[test]
+fn a_refusal_waits_for_the_end_of_the_body() {
+    let mut intake = intake(Key::Refused(ApiError::unknown_key()));
+    assert!(matches!(intake.step(), Step::Wait));
+    intake.body = Some(Err(ApiError::invalid_request("not read", None)));
+    assert!(matches!(intake.step(), Step::Refuse(error) if error.status == 401));
 }

@@ -25,6 +25,8 @@ const CHANGES_EVERY_MS: u64 = 500;
 const CHANGES_TIMEOUT_MS: u64 = 1_000;
 /// The sidecar acknowledges a batch when it is on disk.
 const USAGE_TIMEOUT_MS: u64 = 5_000;
+/// A sidecar that comes and goes is not logged more often than this.
+const QUIET_MS: u64 = 5_000;
 /// How much longer than the lookup timeout a request waits before it is refused even without an answer.
 const OVERDUE_GRACE_MS: u64 = 500;
 
@@ -47,8 +49,9 @@ pub struct GateRoot {
     generation: u64,
     changes_at_ms: u64,
     polling: bool,
-    /// Said in the log already that the sidecar is away, so that an outage is two lines and not thousands.
+    /// What the log says of the sidecar, and since when.
     away: bool,
+    said_ms: u64,
 }
 
 impl GateRoot {
@@ -64,6 +67,7 @@ impl GateRoot {
             changes_at_ms: 0,
             polling: false,
             away: false,
+            said_ms: 0,
         }
     }
 
@@ -170,20 +174,21 @@ impl GateRoot {
         });
     }
 
-    /// Notes whether the sidecar could be reached, and logs the change.
+    /// Notes whether the sidecar could be reached. Changes are logged, but not each of many.
     fn reached(&mut self, failure: Option<&String>) {
+        let away = failure.is_some();
+        let now_ms = host::now_ms();
+        if away == self.away || now_ms.saturating_sub(self.said_ms) < QUIET_MS {
+            return;
+        }
+        (self.away, self.said_ms) = (away, now_ms);
         match failure {
-            Some(why) if !self.away => {
+            Some(why) => {
                 host::error(&format!(
                     "attache: sidecar not reached ({why}); known keys go on, usage is kept"
                 ));
-                self.away = true;
             }
-            None if self.away => {
-                host::warn("attache: sidecar reached again");
-                self.away = false;
-            }
-            _ => {}
+            None => host::warn("attache: sidecar reached again"),
         }
     }
 }
