@@ -54,7 +54,11 @@ fn keys_are_masked() {
         assert!(!text.contains("abcdefghijklmnop"), "{text}");
         assert!(text.contains("...1234"), "{text}");
     }
-    assert_eq!(mask_secrets("ask-me, sk-...abcd"), "ask-me, sk-...abcd");
+    for prose in ["ask-me, sk-...abcd", "a task-scheduling service", "Bearer authentication required", "sk-"]
+    {
+        assert_eq!(mask_secrets(prose), prose);
+    }
+    assert_eq!(mask_secrets(r"\nsk-abcdefgh12345678"), r"\nsk-...5678");
 }
 
 #[test]

@@ -28,6 +28,7 @@
 pub mod contract;
 pub mod edit;
 pub mod error;
+mod json;
 pub mod path;
 pub mod price;
 pub mod provider;

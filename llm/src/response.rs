@@ -1,9 +1,19 @@
 //! What an upstream answer says: usage, errors, and the model name put back.
+//!
+//! Bytes that nobody needs to change pass as they came: an answer is never parsed into values and written again.
 
+mod document;
+mod stream;
+mod upstream_error;
+
+pub use document::{JsonRewriter, MAX_JSON_BYTES};
+pub use stream::{FirstEvent, StreamRewriter};
+pub use upstream_error::{UpstreamError, error_body};
+
+use std::ops::Range;
+
+use crate::json::{self, Member};
 use crate::usage::Usage;
-
-/// Largest JSON answer that is rewritten, bytes. Larger ones pass untouched, with an estimate.
-pub const MAX_JSON_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the rewriter of an answer must know of the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,124 +28,98 @@ pub struct RewriteOptions {
     pub input_estimate: u64,
 }
 
-/// An error that an upstream reported in its body.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UpstreamError {
-    /// Masked and bounded.
-    pub message: String,
-    pub kind: Option<String>,
-    pub code: Option<String>,
-    /// HTTP status that fits the error (from its code or kind); 502 when nothing tells.
-    pub status: u16,
-    /// OpenAI-shaped JSON body for the client.
-    pub body: Vec<u8>,
+/// What one JSON document of an answer (a whole one, or the data of an event) holds at its top level.
+#[derive(Debug, Default)]
+struct Answer {
+    /// Every top-level `model` that is a string: duplicates too, for whichever a client reads.
+    models: Vec<Range<usize>>,
+    usage: Option<Usage>,
+    error: Option<UpstreamError>,
+    /// Elements of `choices`; `None` when there is no such array.
+    choices: Option<usize>,
+    /// Bytes of completion text.
+    text_bytes: u64,
+    finish_reason: Option<String>,
 }
 
-/// Verdict on the beginning of a stream, while the adapter still holds the headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FirstEvent {
-    /// Nothing to decide on yet.
-    Incomplete,
-    /// A good answer begins: release it.
-    Good,
-    /// The first event is an error: try elsewhere.
-    Error(UpstreamError),
-    /// The stream ended without an event: try elsewhere.
-    Empty,
-}
-
-/// Rewrites a stream of server-sent events as it passes.
-#[derive(Debug)]
-pub struct StreamRewriter {
-    options: RewriteOptions,
-}
-
-impl StreamRewriter {
-    #[must_use]
-    pub fn new(options: RewriteOptions) -> Self {
-        Self { options }
+impl Answer {
+    /// `None` when the data is not a JSON object.
+    fn read(data: &[u8]) -> Option<Self> {
+        let members = json::members(data)?;
+        let mut answer = Self { error: UpstreamError::of_members(data, &members), ..Self::default() };
+        for Member { key, value } in members {
+            let Some(raw) = data.get(value.clone()) else { continue };
+            match &*key {
+                "model" if raw.starts_with(b"\"") => answer.models.push(value),
+                "usage" if raw.starts_with(b"{") => answer.usage = Usage::parse(raw).or(answer.usage),
+                "choices" => answer.read_choices(raw),
+                _ => {}
+            }
+        }
+        Some(answer)
     }
 
-    /// Looks at all that has come so far (`end`: and nothing more will come). Stateless: call it again with more.
-    #[must_use]
-    pub fn first_event(buffered: &[u8], end: bool) -> FirstEvent {
-        if buffered.is_empty() && end { FirstEvent::Empty } else { FirstEvent::Good }
+    fn read_choices(&mut self, raw: &[u8]) {
+        let Some(choices) = json::elements(raw) else { return };
+        self.choices = Some(choices.len());
+        for choice in choices.into_iter().filter_map(|range| raw.get(range)) {
+            for Member { key, value } in json::members(choice).unwrap_or_default() {
+                let Some(value) = choice.get(value) else { continue };
+                match &*key {
+                    "finish_reason" => {
+                        let reason = json::text(value).map(|text| text.chars().take(64).collect());
+                        self.finish_reason = reason.or(self.finish_reason.take());
+                    }
+                    "text" => self.add_text(json::text_len(value)),
+                    "delta" | "message" => self.read_message(value),
+                    _ => {}
+                }
+            }
+        }
     }
 
-    /// Appends to `out` what the client shall see of `chunk`. True when that differs from the chunk itself.
-    pub fn push(&mut self, chunk: &[u8], end: bool, out: &mut Vec<u8>) -> bool {
-        let _ = (end, &self.options);
-        out.extend_from_slice(chunk);
-        false
+    fn read_message(&mut self, raw: &[u8]) {
+        for Member { key, value } in json::members(raw).unwrap_or_default() {
+            let Some(value) = raw.get(value) else { continue };
+            match &*key {
+                "content" | "reasoning_content" | "reasoning" | "refusal" => {
+                    self.add_text(json::text_len(value))
+                }
+                // Names and arguments, with their frame: near enough for an estimate.
+                "tool_calls" | "function_call" if value != b"null" => {
+                    self.add_text(u64::try_from(value.len()).unwrap_or(0));
+                }
+                _ => {}
+            }
+        }
     }
 
-    /// The provider's usage, or an estimate marked as one; `None` when nothing was produced.
-    #[must_use]
-    pub fn usage(&self) -> Option<Usage> {
-        None
+    fn add_text(&mut self, bytes: u64) {
+        self.text_bytes = self.text_bytes.saturating_add(bytes);
     }
 
-    /// An error event that came after the first good one.
-    #[must_use]
-    pub fn error_in_stream(&self) -> Option<&UpstreamError> {
-        None
-    }
-
-    /// Was `[DONE]` seen?
-    #[must_use]
-    pub fn done(&self) -> bool {
-        false
-    }
-
-    /// Data events seen, `[DONE]` not counted.
-    #[must_use]
-    pub fn events(&self) -> u64 {
-        0
-    }
-
-    /// Last `finish_reason` seen.
-    #[must_use]
-    pub fn finish_reason(&self) -> Option<&str> {
-        None
+    /// The extra event of `stream_options.include_usage`: no choices, only usage.
+    fn is_usage_only(&self) -> bool {
+        self.choices == Some(0) && self.usage.is_some()
     }
 }
 
-/// Rewrites an answer that is one JSON document. Holds it until its end (bounded).
-#[derive(Debug)]
-pub struct JsonRewriter {
-    options: RewriteOptions,
+/// Tokens of so many bytes of text, about.
+fn tokens(text_bytes: u64) -> u64 {
+    text_bytes.div_ceil(4)
 }
 
-impl JsonRewriter {
-    #[must_use]
-    pub fn new(options: RewriteOptions) -> Self {
-        Self { options }
+/// Appends `raw` with each range replaced; ranges are in order.
+fn splice(raw: &[u8], ranges: &[Range<usize>], replacement: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    for range in ranges {
+        out.extend_from_slice(raw.get(at..range.start).unwrap_or_default());
+        out.extend_from_slice(replacement);
+        at = range.end;
     }
-
-    /// Appends to `out` what can go out now. True when that differs from `chunk`.
-    pub fn push(&mut self, chunk: &[u8], end: bool, out: &mut Vec<u8>) -> bool {
-        let _ = (end, &self.options);
-        out.extend_from_slice(chunk);
-        false
-    }
-
-    /// The provider's usage, or an estimate marked as one; `None` when nothing was produced.
-    #[must_use]
-    pub fn usage(&self) -> Option<Usage> {
-        None
-    }
-
-    /// The document was an error in spite of its status.
-    #[must_use]
-    pub fn error(&self) -> Option<&UpstreamError> {
-        None
-    }
+    out.extend_from_slice(raw.get(at..).unwrap_or_default());
 }
 
-/// The body of an upstream's error answer, fit for the client: verbatim when it already has OpenAI's shape (secrets
-/// masked), else its text in OpenAI's envelope, bounded.
-#[must_use]
-pub fn error_body(status: u16, body: &[u8]) -> Vec<u8> {
-    let _ = status;
-    body.to_vec()
-}
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

@@ -1,0 +1,143 @@
+use serde_json::Value;
+
+use crate::error::{envelope, kind_of_status, mask_secrets};
+use crate::json::{self, Member};
+
+/// Longest message taken from an upstream, characters.
+const MAX_MESSAGE: usize = 2_000;
+/// Largest error body kept verbatim, bytes.
+const MAX_VERBATIM: usize = 64 * 1024;
+
+/// An error that an upstream reported in its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamError {
+    /// Masked and bounded.
+    pub message: String,
+    pub kind: Option<String>,
+    pub code: Option<String>,
+    /// HTTP status that fits the error (from its code or kind); 502 when nothing tells.
+    pub status: u16,
+    /// OpenAI-shaped JSON body for the client.
+    pub body: Vec<u8>,
+}
+
+impl UpstreamError {
+    /// The error of a document, by its top-level members: an `error` that says something, or `object: "error"`
+    /// (older vLLM).
+    pub(super) fn of_members(data: &[u8], members: &[Member<'_>]) -> Option<Self> {
+        let find = |name: &str| {
+            let member = members.iter().rev().find(|member| member.key == name)?;
+            data.get(member.value.clone())
+        };
+        let nothing = |raw: &[u8]| matches!(raw, b"null" | b"false" | b"\"\"" | b"{}");
+        if let Some(raw) = find("error").filter(|raw| !nothing(raw)) {
+            return Some(Self::of_json(raw, Some(data)));
+        }
+        (find("object") == Some(b"\"error\"")).then(|| Self::of_json(data, None))
+    }
+
+    /// An error that is only text.
+    pub(super) fn of_text(text: &[u8]) -> Self {
+        Self::build(&String::from_utf8_lossy(text), None, None, None)
+    }
+
+    /// `raw`: the error itself; `document`: the envelope around it, kept verbatim if it has OpenAI's shape.
+    fn of_json(raw: &[u8], document: Option<&[u8]>) -> Self {
+        let value = serde_json::from_slice::<Value>(raw).unwrap_or(Value::Null);
+        let word = |name: &str| value.get(name).and_then(plain);
+        let message = plain(&value).or_else(|| word("message")).or_else(|| word("detail"));
+        let message = message.unwrap_or_else(|| String::from_utf8_lossy(raw).into_owned());
+        Self::build(&message, word("type"), word("code"), document.and_then(openai_shaped))
+    }
+
+    fn build(message: &str, kind: Option<String>, code: Option<String>, verbatim: Option<Vec<u8>>) -> Self {
+        let message = mask_secrets(&bounded(message));
+        let status = status_of(code.as_deref(), kind.as_deref());
+        let body = verbatim.unwrap_or_else(|| {
+            let shown_code = code.clone().unwrap_or_else(|| status.to_string());
+            envelope(
+                &message,
+                kind.as_deref().unwrap_or_else(|| kind_of_status(status)),
+                None,
+                Some(&shown_code),
+            )
+        });
+        Self { message, kind, code, status, body }
+    }
+}
+
+/// A string, or a number as one, of bounded length.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(bounded(text)),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn bounded(text: &str) -> String {
+    let text = text.trim();
+    let mut out: String = text.chars().take(MAX_MESSAGE).collect();
+    if out.len() < text.len() {
+        out.push_str("...");
+    }
+    out
+}
+
+/// HTTP status for an error that came inside HTTP 200.
+fn status_of(code: Option<&str>, kind: Option<&str>) -> u16 {
+    let number = code.and_then(|code| code.parse::<u16>().ok()).filter(|code| (400..600).contains(code));
+    number.or_else(|| code.and_then(status_of_word)).or_else(|| kind.and_then(status_of_word)).unwrap_or(502)
+}
+
+fn status_of_word(word: &str) -> Option<u16> {
+    let word = word.to_ascii_lowercase();
+    let table: [(&[&str], u16); 9] = [
+        (&["rate_limit", "ratelimit", "quota", "throttl", "too_many"], 429),
+        (&["overloaded", "unavailable", "capacity"], 503),
+        (&["timeout"], 504),
+        (&["authentication", "invalid_api_key", "unauthorized"], 401),
+        (&["permission", "forbidden"], 403),
+        (&["not_found", "notfound"], 404),
+        (&["context_length", "content_policy", "content_filter", "badrequest"], 400),
+        (&["invalid_request", "invalid_value", "bad_request"], 400),
+        (&["server_error", "internal", "api_error"], 500),
+    ];
+    table.iter().find(|(parts, _)| parts.iter().any(|part| word.contains(part))).map(|(_, status)| *status)
+}
+
+/// The document as it is (secrets masked) if it has OpenAI's shape: `error` is an object with a `message` string.
+fn openai_shaped(document: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(document).ok().filter(|text| text.len() <= MAX_VERBATIM)?;
+    let members = json::members(document)?;
+    let error = members.iter().rev().find(|member| member.key == "error")?;
+    // A real parser has the last word: what goes out under `application/json` must be JSON.
+    serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
+    let error = document.get(error.value.clone())?;
+    let message = json::members(error)?.into_iter().rev().find(|member| member.key == "message")?;
+    error.get(message.value)?.starts_with(b"\"").then(|| mask_secrets(text).into_bytes())
+}
+
+/// The body of an upstream's error answer, fit for the client: verbatim when it already has OpenAI's shape (secrets
+/// masked), else its message or text in OpenAI's envelope, bounded.
+#[must_use]
+pub fn error_body(status: u16, body: &[u8]) -> Vec<u8> {
+    if let Some(verbatim) = openai_shaped(body) {
+        return verbatim;
+    }
+    let start = body.get(..body.len().min(MAX_VERBATIM)).unwrap_or_default();
+    let value = serde_json::from_slice::<Value>(start).unwrap_or(Value::Null);
+    let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(&value);
+    let word = |value: &Value, name: &str| value.get(name).and_then(plain);
+    let message = plain(error)
+        .or_else(|| ["message", "detail"].iter().find_map(|name| word(error, name)))
+        .or_else(|| ["message", "detail"].iter().find_map(|name| word(&value, name)))
+        .unwrap_or_else(|| String::from_utf8_lossy(start).into_owned());
+    let message = match bounded(&message) {
+        empty if empty.is_empty() => format!("The upstream answered with status {status} and no message."),
+        message => message,
+    };
+    let kind = word(error, "type").unwrap_or_else(|| kind_of_status(status).to_owned());
+    let code = word(error, "code").unwrap_or_else(|| status.to_string());
+    envelope(&message, &kind, None, Some(&code))
+}
