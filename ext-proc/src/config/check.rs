@@ -1,0 +1,179 @@
+//! `attache check`: everything that can be known of a configuration without a network.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{Config, Env, Issue, load, snapshot};
+use crate::prices::{PriceTable, per_million};
+use crate::routing::{Deployment, Snapshot};
+use crate::store::{CounterBackend, DatabaseBackend};
+
+/// The outcome of [`check`]; print it.
+#[derive(Debug)]
+pub struct CheckReport {
+    /// Files read, the root first.
+    pub files: Vec<PathBuf>,
+    pub errors: Vec<Issue>,
+    pub warnings: Vec<Issue>,
+    /// What it means; `None` when there are errors.
+    pub meaning: Option<Meaning>,
+}
+
+/// What a configuration without errors comes to.
+#[derive(Debug)]
+pub struct Meaning {
+    pub config: Config,
+    pub snapshot: Snapshot,
+    prices: String,
+}
+
+/// Validates offline. Never fails: what is wrong is in the report.
+#[must_use]
+pub fn check(path: &Path, env: &Env, prices: &PriceTable) -> CheckReport {
+    let mut attempt = load::attempt(path, env);
+    let mut meaning = None;
+    if let Some(config) = attempt.config.take().filter(|_| attempt.errors.is_empty()) {
+        match snapshot(&config, prices, 1, env) {
+            Ok(snapshot) => meaning = Some(Meaning { config, snapshot, prices: prices.describe() }),
+            Err(errors) => attempt.errors.extend(errors.0),
+        }
+    }
+    CheckReport { files: attempt.files, errors: attempt.errors, warnings: attempt.warnings, meaning }
+}
+
+impl CheckReport {
+    /// May it be served?
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.errors.is_empty()
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.files {
+            writeln!(f, "read {}", file.display())?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        for error in &self.errors {
+            writeln!(f, "error: {error}")?;
+        }
+        match &self.meaning {
+            Some(meaning) => {
+                meaning.groups(f)?;
+                meaning.rest(f)?;
+                write!(f, "ok: ")?;
+            }
+            None => write!(f, "failed: ")?,
+        }
+        write!(f, "{}, {}", count(self.errors.len(), "error"), count(self.warnings.len(), "warning"))
+    }
+}
+
+fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+impl Meaning {
+    fn groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut groups: Vec<_> = self.snapshot.groups.values().collect();
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        writeln!(f, "\nmodel groups ({}):", groups.len())?;
+        for group in groups {
+            writeln!(f, "  {}", group.name)?;
+            for deployment in &group.deployments {
+                writeln!(f, "    {}", line(deployment))?;
+            }
+            if let Some(targets) = self.snapshot.fallbacks.get(&group.name) {
+                writeln!(f, "    then {}", targets.join(", "))?;
+            }
+        }
+        for (alias, group) in &self.snapshot.aliases {
+            writeln!(f, "  {alias} -> {group}")?;
+        }
+        if let Some(targets) = self.snapshot.fallbacks.get("*") {
+            writeln!(f, "  every group, at last: {}", targets.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = &self.snapshot;
+        writeln!(f, "\nprices: {}", self.prices)?;
+        let mut unpriced: Vec<_> = snapshot.deployments.values().filter(|d| d.meta.price.is_none()).collect();
+        unpriced.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+        if !unpriced.is_empty() {
+            let names: Vec<_> =
+                unpriced.iter().map(|d| format!("{} ({})", d.meta.group, d.meta.model)).collect();
+            writeln!(
+                f,
+                "  no price for {}: their spend is recorded as unknown; set model_info.base_model or the costs",
+                names.join(", ")
+            )?;
+        }
+        writeln!(f, "keys and ledger: {}", database(&self.config.database(Path::new("<data-dir>"))))?;
+        writeln!(f, "counters: {}", counters(&self.config))?;
+        writeln!(
+            f,
+            "retries {}, fallbacks {}, timeout {:?}, cooldown {}",
+            snapshot.num_retries,
+            snapshot.max_fallbacks,
+            snapshot.timeout,
+            if snapshot.disable_cooldowns {
+                "off".to_owned()
+            } else {
+                format!("{:?} after more than {} failures", snapshot.cooldown, snapshot.allowed_fails)
+            }
+        )
+    }
+}
+
+fn line(deployment: &Deployment) -> String {
+    let meta = &deployment.meta;
+    let scheme = if deployment.tls { "https" } else { "http" };
+    let mut text = format!("{}  {} at {scheme}://{}{}", meta.id, meta.model, meta.authority, meta.base_path);
+    match meta.price {
+        Some(price) => {
+            text.push_str(&format!(
+                ", ${} in, ${} out per million",
+                per_million(price.input),
+                per_million(price.output)
+            ));
+        }
+        None => text.push_str(", price unknown"),
+    }
+    for (name, value) in [("weight", deployment.weight), ("rpm", deployment.rpm), ("tpm", deployment.tpm)] {
+        if let Some(value) = value {
+            text.push_str(&format!(", {name} {value}"));
+        }
+    }
+    if deployment.credential.is_none() {
+        text.push_str(", no credential");
+    }
+    text
+}
+
+/// Never the URL: it has a password in it.
+fn database(backend: &DatabaseBackend) -> String {
+    match backend {
+        DatabaseBackend::Sqlite { path } => format!("SQLite, {}", path.display()),
+        DatabaseBackend::Postgres { max_connections, .. } => {
+            format!("Postgres, up to {max_connections} connections")
+        }
+    }
+}
+
+fn counters(config: &Config) -> String {
+    let router = &config.router_settings;
+    match config.counters() {
+        CounterBackend::Memory => "this process (replicas do not share limits and cooldowns)".to_owned(),
+        CounterBackend::Redis { .. } => match &router.redis_host {
+            Some(host) if router.redis_url.is_none() => {
+                format!("Redis, {host}:{}", router.redis_port.unwrap_or(6379))
+            }
+            _ => "Redis, by redis_url".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,120 @@
+//! From files to the typed configuration.
+
+use std::path::{Path, PathBuf};
+
+use serde_yaml_ng::{Mapping, Value};
+
+use super::files::Files;
+use super::issue::{Findings, Issue, Place};
+use super::{Config, ConfigErrors, Env, Secret, keys, placeholders, resolve, rules, walk};
+use crate::prices::PriceTable;
+
+/// A configuration that may be used.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// Keys that Attaché does not act on, and what else the operator should know. Not errors.
+    pub warnings: Vec<Issue>,
+    /// The files read, the root first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads, expands and checks a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it, collected.
+pub fn load(path: &Path, env: &Env) -> Result<Loaded, ConfigErrors> {
+    let attempt = attempt(path, env);
+    match attempt.config {
+        Some(config) if attempt.errors.is_empty() => {
+            Ok(Loaded { config, warnings: attempt.warnings, files: attempt.files })
+        }
+        _ => Err(ConfigErrors(attempt.errors)),
+    }
+}
+
+/// What loading came to; the report of `check` shows warnings beside errors.
+pub(super) struct Attempt {
+    pub(super) config: Option<Config>,
+    pub(super) errors: Vec<Issue>,
+    pub(super) warnings: Vec<Issue>,
+    pub(super) files: Vec<PathBuf>,
+}
+
+pub(super) fn attempt(path: &Path, env: &Env) -> Attempt {
+    let mut findings = Findings::default();
+    let mut files = match Files::read(path, env, &mut findings) {
+        Ok(files) => files,
+        Err(issue) => {
+            return Attempt { config: None, errors: vec![issue], warnings: Vec::new(), files: Vec::new() };
+        }
+    };
+    let mut map = std::mem::take(&mut files.merged);
+    let env = expand(&mut map, env, &mut findings);
+    walk::section(&mut map, &keys::ROOT, &Place::default(), &mut findings);
+    let config = if findings.errors.is_empty() { typed(map, &env, &mut findings) } else { None };
+    if let Some(config) = &config {
+        rules::check(config, &env, &mut findings);
+        // Prices do not matter to whether it can be resolved.
+        resolve::deployments(config, &env, &PriceTable::default(), &mut findings);
+    }
+    let issues = |found: Vec<(Place, String)>| -> Vec<Issue> {
+        found.into_iter().map(|(place, message)| files.issue(&place, message)).collect()
+    };
+    Attempt {
+        config,
+        errors: issues(findings.errors),
+        warnings: issues(findings.warnings),
+        files: files.paths(),
+    }
+}
+
+/// Expands all placeholders, those of `environment_variables` first: the others may use what it sets.
+fn expand(map: &mut Mapping, env: &Env, findings: &mut Findings) -> Env {
+    let mut env = env.clone();
+    const BUCKET: &str = "environment_variables";
+    if let Some(bucket) = map.get_mut(BUCKET) {
+        placeholders::expand_all(bucket, &Place::at(BUCKET), &env, findings);
+        let pairs = bucket.as_mapping().into_iter().flatten().filter_map(|(key, value)| {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                Value::Bool(flag) => flag.to_string(),
+                _ => return None,
+            };
+            Some((key.as_str()?.to_owned(), text))
+        });
+        let pairs: Vec<_> = pairs.collect();
+        env = env.with(pairs);
+    }
+    for (key, value) in map.iter_mut() {
+        let name = super::files::key_text(key);
+        if name != BUCKET {
+            placeholders::expand_all(value, &Place::at(&name), &env, findings);
+        }
+    }
+    env
+}
+
+/// Deserialises what the walk left, and adds what LiteLLM takes from the environment.
+fn typed(map: Mapping, env: &Env, findings: &mut Findings) -> Option<Config> {
+    let parsed: Result<Config, _> = serde_path_to_error::deserialize(Value::Mapping(map));
+    let mut config = match parsed {
+        Ok(config) => config,
+        Err(error) => {
+            // The message could quote a value: the path has to do.
+            findings.error(&Place::at(&error.path().to_string()), "the value is out of range");
+            return None;
+        }
+    };
+    let general = &mut config.general_settings;
+    let from = |name: &str| env.first(&[name]).map(|(_, value)| Secret::new(value));
+    general.master_key = general.master_key.take().or_else(|| from("LITELLM_MASTER_KEY"));
+    general.database_url = general.database_url.take().or_else(|| from("DATABASE_URL"));
+    Some(config)
+}
+
+/// The environment with `environment_variables` over it.
+pub(super) fn overlay(config: &Config, env: &Env) -> Env {
+    env.with(config.environment_variables.iter().map(|(name, value)| (name.as_str(), value.expose())))
+}

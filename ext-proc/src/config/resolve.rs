@@ -1,0 +1,377 @@
+//! From an entry of `model_list` to a deployment: where it is, with which credential, at which price.
+
+use std::collections::{HashMap, HashSet};
+
+use attache_llm::contract::{self, DeploymentMeta};
+use attache_llm::price::{self, Price};
+use attache_llm::provider::{self, ApiBase, Provider, ProviderInfo};
+use sha2::{Digest, Sha256};
+
+use super::issue::{Findings, Place, did_you_mean};
+use super::providers::NOT_YET;
+use super::{Config, Env, ModelEntry, Secret, seconds};
+use crate::prices::{ModelPrice, PriceTable};
+use crate::routing::Deployment;
+
+/// Headers that carry a credential: they travel as one, over SDS, never in metadata.
+const CREDENTIAL_WORDS: [&str; 5] = ["authorization", "api-key", "apikey", "token", "secret"];
+
+/// Every deployment that can be served, in the order of the file. What cannot is a finding.
+pub(super) fn deployments(
+    config: &Config,
+    env: &Env,
+    prices: &PriceTable,
+    findings: &mut Findings,
+) -> Vec<Deployment> {
+    let mut seen = Seen::default();
+    let list = Place::at("model_list");
+    let mut out = Vec::with_capacity(config.model_list.len());
+    for (at, entry) in config.model_list.iter().enumerate() {
+        let place = list.index(at);
+        if entry.blocked || entry.model_info.blocked {
+            findings.warn(&place, "blocked: not served");
+            continue;
+        }
+        let resolver = Resolver { entry, env, prices, place };
+        if let Some(deployment) = resolver.deployment(&mut seen, findings) {
+            out.push(deployment);
+        }
+    }
+    out
+}
+
+#[derive(Default)]
+struct Seen {
+    ids: HashMap<String, Place>,
+    /// How often the same group and parameters came: two entries may differ by their key alone.
+    same: HashMap<String, usize>,
+    clusters: HashSet<String>,
+}
+
+struct Resolver<'a> {
+    entry: &'a ModelEntry,
+    env: &'a Env,
+    prices: &'a PriceTable,
+    place: Place,
+}
+
+impl Resolver<'_> {
+    fn deployment(&self, seen: &mut Seen, findings: &mut Findings) -> Option<Deployment> {
+        let params = &self.entry.litellm_params;
+        let group = self.entry.model_name.as_str();
+        if group.contains('*') || params.model.contains('*') {
+            findings.warn(&self.place, "wildcard models are not implemented yet: this entry is left out");
+            return None;
+        }
+        let (info, model) = self.provider(findings)?;
+        let id = self.id(seen, findings)?;
+        let base = self.base(info, findings)?;
+        let (credential, headers) = self.headers(info, findings)?;
+        let known = self.known_price(info, model);
+        let price = self.price(known, findings);
+        let cluster = seen.cluster(group, info.name, &id, self.entry.model_info.id.is_none());
+        Some(Deployment {
+            meta: DeploymentMeta {
+                contract: contract::VERSION,
+                id,
+                group: group.to_owned(),
+                provider: info.provider,
+                model: model.to_owned(),
+                authority: base.authority,
+                base_path: if base.path.is_empty() { info.default_path.to_owned() } else { base.path },
+                api_version: self.api_version(info, base.api_version),
+                stream_options: info.stream_options,
+                headers,
+                price,
+            },
+            cluster,
+            host: base.host,
+            port: base.port,
+            tls: base.tls,
+            credential,
+            weight: params.weight,
+            rpm: self.entry.rpm.or(params.rpm),
+            tpm: self.entry.tpm.or(params.tpm),
+            timeout: params.timeout.map(seconds),
+            stream_timeout: params.stream_timeout.map(seconds),
+            allowed_fails: self.entry.model_info.allowed_fails,
+            cooldown: params.cooldown_time.or(self.entry.model_info.cooldown_time).map(seconds),
+            mode: self.entry.model_info.mode.clone().or_else(|| known?.mode.clone()),
+        })
+    }
+
+    fn at(&self, name: &str) -> Place {
+        self.place.key("litellm_params").key(name)
+    }
+
+    /// Row of the provider table and the provider's own model name.
+    fn provider(&self, findings: &mut Findings) -> Option<(&'static ProviderInfo, &str)> {
+        let params = &self.entry.litellm_params;
+        if let Some(forced) = params.custom_llm_provider.as_deref() {
+            return match provider::lookup(forced) {
+                Some(info) => {
+                    let (split, rest) = provider::split_model(&params.model);
+                    Some((info, if split.name == info.name { rest } else { params.model.as_str() }))
+                }
+                None => self.unknown_provider(forced, "custom_llm_provider", findings),
+            };
+        }
+        let (info, model) = provider::split_model(&params.model);
+        if model.is_empty() {
+            findings.error(&self.at("model"), "names a provider but no model");
+            return None;
+        }
+        // Without a known prefix the row is OpenAI's and the model is whole.
+        let prefix = params.model.split_once('/').map(|(prefix, _)| prefix);
+        let Some(prefix) = prefix.filter(|_| model.len() == params.model.len()) else {
+            return Some((info, model));
+        };
+        if NOT_YET.contains(&prefix) || params.api_base.is_none() {
+            return self.unknown_provider(prefix, "model", findings);
+        }
+        Some((info, model))
+    }
+
+    fn unknown_provider<T>(&self, name: &str, key: &str, findings: &mut Findings) -> Option<T> {
+        if NOT_YET.contains(&name) {
+            findings.warn(
+                &self.at(key),
+                format!(
+                    "provider `{name}` is not implemented yet: this deployment is left out; if it speaks OpenAI's \
+                     dialect, write `openai/<model>` with its api_base"
+                ),
+            );
+        } else {
+            let names = provider::PROVIDERS.iter().map(|row| row.name).chain(NOT_YET.iter().copied());
+            findings.error(
+                &self.at(key),
+                format!(
+                    "no provider is called `{name}`{}; for a server of your own, set api_base",
+                    did_you_mean(name, names)
+                ),
+            );
+        }
+        None
+    }
+
+    /// `model_info.id`, or a hash that stays the same when limits, prices, timeouts or the key change.
+    fn id(&self, seen: &mut Seen, findings: &mut Findings) -> Option<String> {
+        if let Some(id) = &self.entry.model_info.id {
+            let here = self.place.key("model_info").key("id");
+            if id.len() > 128 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+                findings.error(&here, "a deployment id is at most 128 visible ASCII characters");
+                return None;
+            }
+            if let Some(first) = seen.ids.insert(id.clone(), here.clone()) {
+                findings.error(&here, format!("the id is taken already, by {first}"));
+                return None;
+            }
+            return Some(id.clone());
+        }
+        let params = &self.entry.litellm_params;
+        let mut text = format!("{}\n{}", self.entry.model_name, params.model);
+        for part in [&params.custom_llm_provider, &params.api_base, &params.api_version, &params.organization]
+        {
+            text.push('\n');
+            text.push_str(part.as_deref().unwrap_or_default());
+        }
+        let count = seen.same.entry(text.clone()).or_default();
+        *count += 1;
+        let id = digest(&format!("{text}\n{count}"), 16);
+        seen.ids.insert(id.clone(), self.place.clone());
+        Some(id)
+    }
+
+    fn base(&self, info: &ProviderInfo, findings: &mut Findings) -> Option<ApiBase> {
+        let params = &self.entry.litellm_params;
+        let from_env = || self.env.first(info.base_env);
+        let (url, source) = match &params.api_base {
+            Some(url) => (url.as_str(), "it".to_owned()),
+            None => match from_env() {
+                Some((name, url)) => (url, format!("environment variable {name}")),
+                None => match info.base_url {
+                    Some(url) => (url, "the provider table".to_owned()),
+                    None => {
+                        let variables = info.base_env.join(" or ");
+                        let hint =
+                            if variables.is_empty() { variables } else { format!(" (or {variables})") };
+                        let message = format!("provider `{}` needs `api_base`{hint}", info.name);
+                        findings.error(&self.place.key("litellm_params"), message);
+                        return None;
+                    }
+                },
+            },
+        };
+        let base = ApiBase::parse(url);
+        if base.is_none() {
+            let message = "is not an http(s)://host[:port][/path] URL without user and password";
+            findings.error(&self.at("api_base"), format!("{source} {message}"));
+        }
+        base
+    }
+
+    fn api_version(&self, info: &ProviderInfo, of_url: Option<String>) -> Option<String> {
+        if info.provider != Provider::Azure {
+            return None;
+        }
+        let of_env = || self.env.first(&["AZURE_API_VERSION"]).map(|(_, version)| version.to_owned());
+        let given = self.entry.litellm_params.api_version.clone();
+        given.or(of_url).or_else(of_env).or_else(|| Some(provider::AZURE_API_VERSION.to_owned()))
+    }
+
+    /// The credential with its header, and the other headers.
+    #[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
+    fn headers(
+        &self,
+        info: &ProviderInfo,
+        findings: &mut Findings,
+    ) -> Option<(Option<(String, Secret)>, Vec<(String, String)>)> {
+        let params = &self.entry.litellm_params;
+        let mut credential = None;
+        let mut headers = Vec::new();
+        if let Some(organization) = &params.organization {
+            headers.push(("openai-organization".to_owned(), organization.clone()));
+        }
+        for (name, value) in &params.extra_headers {
+            let place = self.at("extra_headers").key(name);
+            let name = header_name(name, &place, findings)?;
+            if http::HeaderValue::from_str(value).is_err() {
+                findings.error(&place, "not a header value: control characters or not ASCII");
+                return None;
+            }
+            if CREDENTIAL_WORDS.iter().any(|word| name.contains(word)) {
+                if credential.is_some() || params.api_key.is_some() {
+                    findings.error(
+                        &place,
+                        "a second credential: a deployment has one (`api_key` or one such header)",
+                    );
+                    return None;
+                }
+                credential = Some((name, Secret::new(value)));
+            } else {
+                headers.push((name, value.clone()));
+            }
+        }
+        let credential = match credential {
+            Some(credential) => Some(credential),
+            None => self.api_key(info, findings)?,
+        };
+        Some((credential, headers))
+    }
+
+    /// `api_key`, or the provider's variable. The outer `None` is an error.
+    #[expect(clippy::option_option, reason = "no credential and an error are different answers")]
+    fn api_key(&self, info: &ProviderInfo, findings: &mut Findings) -> Option<Option<(String, Secret)>> {
+        let params = &self.entry.litellm_params;
+        let given = params.api_key.as_ref().map(|key| key.expose());
+        let key = given.or_else(|| self.env.first(info.key_env).map(|(_, key)| key));
+        let Some(key) = key else {
+            let variables = info.key_env.join(" nor ");
+            if info.key_optional {
+                return Some(None);
+            }
+            if params.api_base.is_some() && info.provider == Provider::Openai {
+                findings.warn(
+                    &self.place,
+                    format!("no `api_key`, and {variables} is not set: called without a credential"),
+                );
+                return Some(None);
+            }
+            findings.error(&self.place, format!("no `api_key`, and {variables} is not set"));
+            return None;
+        };
+        let value = format!("{}{}", info.credential_prefix, key.trim());
+        if http::HeaderValue::from_str(&value).is_err() {
+            findings
+                .error(&self.at("api_key"), "cannot be sent in a header: control characters or not ASCII");
+            return None;
+        }
+        Some(Some((info.credential_header.to_owned(), Secret::new(value))))
+    }
+
+    /// The price table's row: by `base_model` if there is one, else by provider and model.
+    fn known_price(&self, info: &ProviderInfo, model: &str) -> Option<&ModelPrice> {
+        let base =
+            self.entry.model_info.base_model.as_ref().or(self.entry.litellm_params.base_model.as_ref());
+        match base {
+            Some(base) => self.prices.lookup(base).or_else(|| self.prices.lookup_for(info.name, base)),
+            None => self.prices.lookup_for(info.name, model),
+        }
+    }
+
+    /// The file's prices over the table's.
+    fn price(&self, known: Option<&ModelPrice>, findings: &mut Findings) -> Option<Price> {
+        let (params, info) = (&self.entry.litellm_params, &self.entry.model_info);
+        let mut over = |name: &str, first: Option<f64>, second: Option<f64>| {
+            // The shortest text that reads back as the same number is the one in the file.
+            let text = format!("{:e}", first.or(second)?);
+            price::femto_from_decimal(&text)
+                .map_err(|error| findings.error(&self.at(name), error.to_string()))
+                .ok()
+        };
+        let input = over("input_cost_per_token", params.input_cost_per_token, info.input_cost_per_token);
+        let output = over("output_cost_per_token", params.output_cost_per_token, info.output_cost_per_token);
+        let read = over(
+            "cache_read_input_token_cost",
+            params.cache_read_input_token_cost,
+            info.cache_read_input_token_cost,
+        );
+        let creation = over(
+            "cache_creation_input_token_cost",
+            params.cache_creation_input_token_cost,
+            info.cache_creation_input_token_cost,
+        );
+        let base = known.and_then(|row| row.price);
+        if base.is_none() && input.is_none() && output.is_none() {
+            return None;
+        }
+        let base = base.unwrap_or_default();
+        Some(Price {
+            input: input.unwrap_or(base.input),
+            output: output.unwrap_or(base.output),
+            cache_read: read.or(base.cache_read),
+            cache_creation: creation.or(base.cache_creation),
+        })
+    }
+}
+
+fn header_name(name: &str, place: &Place, findings: &mut Findings) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    let reserved = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        findings.error(place, "not a header name");
+        return None;
+    }
+    if reserved.contains(&name.as_str())
+        || name.starts_with(contract::HEADER_PREFIX)
+        || name.starts_with("x-envoy-")
+    {
+        findings.error(place, "this header is the gateway's own");
+        return None;
+    }
+    Some(name)
+}
+
+impl Seen {
+    /// `{group}/{provider}/{id8}`, unique.
+    fn cluster(&mut self, group: &str, provider: &str, id: &str, hashed: bool) -> String {
+        // Ids that people choose tend to share their beginning.
+        let hash = if hashed { id.to_owned() } else { digest(id, 16) };
+        let plain = |text: &str| -> String {
+            let keep = |c: char| c.is_ascii_alphanumeric() || "_/-".contains(c);
+            text.chars().map(|c| if keep(c) { c } else { '_' }).collect()
+        };
+        let stem = format!("{}/{}", plain(group), plain(provider));
+        let short = format!("{stem}/{}", hash.get(..8).unwrap_or(&hash));
+        let name = if self.clusters.contains(&short) { format!("{stem}/{}", digest(id, 32)) } else { short };
+        self.clusters.insert(name.clone());
+        name
+    }
+}
+
+/// The first characters of the hex SHA-256.
+fn digest(text: &str, length: usize) -> String {
+    let mut hex = hex::encode(Sha256::digest(text.as_bytes()));
+    hex.truncate(length);
+    hex
+}

@@ -1,0 +1,110 @@
+//! The vocabulary of the key table: what a key is called, what it takes, whether Attaché acts on it.
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Text,
+    /// Text that is never shown.
+    Secret,
+    Bool,
+    /// A whole number, 0 included.
+    Count,
+    /// A whole number above 0.
+    Positive,
+    Port,
+    /// Above 0; fractions allowed.
+    Seconds,
+    /// 0 included: 0 switches the thing off.
+    SecondsOrZero,
+    /// A number above 0; fractions allowed.
+    Amount,
+    /// Dollars, 0 included.
+    Price,
+    TextList,
+    TextMap,
+    SecretMap,
+    /// `[{group: [group, ...]}]`.
+    Fallbacks,
+    /// `{alias: group}` or `{alias: {model: group, hidden: true}}`.
+    Aliases,
+    Section(&'static Section),
+    /// A list of these.
+    Sections(&'static Section),
+}
+
+impl Kind {
+    /// As the reference and the error texts call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Text | Self::Secret => "text",
+            Self::Bool => "true or false",
+            Self::Count => "a whole number",
+            Self::Positive => "a whole number above 0",
+            Self::Port => "a port number",
+            Self::Seconds => "seconds above 0",
+            Self::SecondsOrZero => "seconds, 0 or more",
+            Self::Amount => "a number above 0",
+            Self::Price => "dollars, 0 or more",
+            Self::TextList => "a list of text",
+            Self::TextMap | Self::SecretMap => "a map of text",
+            Self::Fallbacks => "a list of `{group: [group, ...]}`",
+            Self::Aliases => "a map `{alias: group}`",
+            Self::Section(_) => "a section of keys",
+            Self::Sections(_) => "a list of entries",
+        }
+    }
+}
+
+/// A key that Attaché acts on.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+    /// As shown in the reference; the types hold the real ones.
+    pub(super) default: &'static str,
+    pub(super) doc: &'static str,
+}
+
+/// A map of keys.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// As the reference calls it.
+    pub(super) title: &'static str,
+    pub(super) keys: &'static [Key],
+    /// Keys that LiteLLM knows and Attaché does not act on. `*` stands for anything at either end.
+    pub(super) known: &'static [&'static str],
+}
+
+impl Section {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.known.iter().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+            (Some(middle), Some(_)) => name.contains(middle.trim_end_matches('*')),
+            (Some(end), None) => name.ends_with(end),
+            (None, Some(start)) => name.starts_with(start),
+            (None, None) => *pattern == name,
+        })
+    }
+
+    /// Every name, for suggestions.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys
+            .iter()
+            .map(|key| key.name)
+            .chain(self.known.iter().copied().filter(|name| !name.contains('*')))
+    }
+}
+
+/// An optional key.
+pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, required: false, default, doc }
+}
+
+/// A key that must be there.
+pub(super) const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, required: true, default: "required", doc }
+}

@@ -1,0 +1,247 @@
+//! The file against the key table: unknown keys, wrong types, and text that stands for a number.
+
+use serde_yaml_ng::{Mapping, Number, Value};
+
+use super::files::key_text;
+use super::issue::{Findings, Place, did_you_mean};
+use super::keys;
+use super::schema::{Key, Kind, Section};
+
+/// Checks and normalises a map in place: what is left deserialises into the types.
+pub(super) fn section(map: &mut Mapping, section: &Section, place: &Place, findings: &mut Findings) {
+    let entries = std::mem::take(map);
+    for (key, mut value) in entries {
+        let name = key_text(&key);
+        let here = place.key(&name);
+        let Some(row) = section.key(&name) else {
+            unknown(&name, section, &here, findings);
+            continue;
+        };
+        if unset(&value, row.kind) {
+            continue;
+        }
+        match check(&mut value, row.kind, &here, findings) {
+            Ok(()) => {
+                map.insert(Value::String(name), value);
+            }
+            Err(message) => findings.error(&here, message),
+        }
+    }
+    for key in section.keys.iter().filter(|key| key.required) {
+        // A key that is there but wrong has its own error already.
+        let reported = place.key(key.name);
+        if !map.contains_key(key.name) && !findings.errors.iter().any(|(at, _)| *at == reported) {
+            findings.error(place, format!("`{}` is missing", key.name));
+        }
+    }
+}
+
+/// Null, and empty text (a variable that is set to nothing), mean: not set.
+fn unset(value: &Value, kind: Kind) -> bool {
+    let container =
+        matches!(kind, Kind::TextList | Kind::TextMap | Kind::SecretMap | Kind::Fallbacks | Kind::Aliases);
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty() && !container,
+        _ => false,
+    }
+}
+
+fn unknown(name: &str, section: &Section, place: &Place, findings: &mut Findings) {
+    if section.knows(name) {
+        findings.warn(place, format!("LiteLLM knows `{name}`, Attaché does not act on it"));
+        return;
+    }
+    let hint = match keys::elsewhere(name, section) {
+        Some(other) => format!("; it belongs to {}", other.title),
+        None => did_you_mean(name, section.names()),
+    };
+    findings.error(place, format!("unknown key `{name}`{hint}"));
+}
+
+fn check(value: &mut Value, kind: Kind, place: &Place, findings: &mut Findings) -> Result<(), String> {
+    let wrong = |value: &Value| Err(format!("found {}, expected {}", found(value), kind.name()));
+    match kind {
+        Kind::Text | Kind::Secret => match value {
+            Value::String(_) => Ok(()),
+            Value::Number(_) | Value::Bool(_) => {
+                Err(format!("found {}, expected text: put it in quotes", found(value)))
+            }
+            _ => wrong(value),
+        },
+        Kind::Bool => put(value, boolean(value).map(Value::Bool), kind),
+        Kind::Count => put(value, whole(value, 0, u64::from(u32::MAX)), kind),
+        Kind::Positive => put(value, whole(value, 1, u64::MAX >> 1), kind),
+        Kind::Port => put(value, whole(value, 1, u64::from(u16::MAX)), kind),
+        Kind::Seconds | Kind::Amount => put(value, real(value, f64::MIN_POSITIVE), kind),
+        Kind::SecondsOrZero | Kind::Price => put(value, real(value, 0.0), kind),
+        Kind::TextList => texts(value, place, findings),
+        Kind::TextMap | Kind::SecretMap => text_map(value, place, findings),
+        Kind::Fallbacks => fallbacks(value, place, findings),
+        Kind::Aliases => aliases(value, place, findings),
+        Kind::Section(inner) => match value {
+            Value::Mapping(map) => {
+                section(map, inner, place, findings);
+                Ok(())
+            }
+            _ => wrong(value),
+        },
+        Kind::Sections(inner) => match value {
+            Value::Sequence(items) => {
+                entries(items, inner, place, findings);
+                Ok(())
+            }
+            _ => wrong(value),
+        },
+    }
+}
+
+fn entries(items: &mut [Value], inner: &Section, place: &Place, findings: &mut Findings) {
+    for (at, item) in items.iter_mut().enumerate() {
+        let here = place.index(at);
+        match item {
+            Value::Mapping(map) => section(map, inner, &here, findings),
+            other => findings
+                .error(&here, format!("found {}, expected an entry such as `model_name: ...`", found(other))),
+        }
+    }
+}
+
+/// Replaces a value by its normal form; without one, it is of the wrong type.
+fn put(value: &mut Value, normal: Option<Value>, kind: Kind) -> Result<(), String> {
+    *value = normal.ok_or_else(|| format!("found {}, expected {}", found(value), kind.name()))?;
+    Ok(())
+}
+
+fn boolean(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A whole number, or text that is one (placeholders always give text).
+fn whole(value: &Value, min: u64, max: u64) -> Option<Value> {
+    let number = match value {
+        Value::Number(number) => number.as_u64().or_else(|| integral(number.as_f64()?)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }?;
+    (min..=max).contains(&number).then(|| Value::Number(Number::from(number)))
+}
+
+/// `1e6` and `60.0` are whole numbers to a person.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked: whole, and below 2^53")]
+fn integral(number: f64) -> Option<u64> {
+    (number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number)).then_some(number as u64)
+}
+
+fn real(value: &Value, min: f64) -> Option<Value> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }?;
+    // A billion seconds or dollars per token is a slip of the keyboard.
+    (min..=1e9).contains(&number).then(|| Value::Number(Number::from(number)))
+}
+
+fn texts(value: &mut Value, place: &Place, findings: &mut Findings) -> Result<(), String> {
+    let Value::Sequence(items) = value else {
+        return Err(format!("found {}, expected a list of text", found(value)));
+    };
+    for (at, item) in items.iter().enumerate() {
+        if !item.is_string() {
+            findings.error(&place.index(at), format!("found {}, expected text", found(item)));
+        }
+    }
+    Ok(())
+}
+
+fn text_map(value: &mut Value, place: &Place, findings: &mut Findings) -> Result<(), String> {
+    let Value::Mapping(map) = value else {
+        return Err(format!("found {}, expected a map of text", found(value)));
+    };
+    for (key, item) in map.iter_mut() {
+        match item {
+            Value::String(_) => {}
+            Value::Number(number) => *item = Value::String(number.to_string()),
+            Value::Bool(flag) => *item = Value::String(flag.to_string()),
+            other => {
+                findings.error(&place.key(&key_text(key)), format!("found {}, expected text", found(other)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fallbacks(value: &mut Value, place: &Place, findings: &mut Findings) -> Result<(), String> {
+    let Value::Sequence(items) = value else {
+        return Err(format!("found {}, expected {}", found(value), Kind::Fallbacks.name()));
+    };
+    for (at, item) in items.iter_mut().enumerate() {
+        let here = place.index(at);
+        let Value::Mapping(map) = item else {
+            findings.error(&here, format!("found {}, expected `group: [group, ...]`", found(item)));
+            continue;
+        };
+        for (key, targets) in map.iter_mut() {
+            let inner = here.key(&key_text(key));
+            if let Err(message) = texts(targets, &inner, findings) {
+                findings.error(&inner, message);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Both spellings become `{alias: group}`.
+fn aliases(value: &mut Value, place: &Place, findings: &mut Findings) -> Result<(), String> {
+    let Value::Mapping(map) = value else {
+        return Err(format!("found {}, expected {}", found(value), Kind::Aliases.name()));
+    };
+    for (key, target) in map.iter_mut() {
+        let here = place.key(&key_text(key));
+        match target {
+            Value::String(_) => {}
+            Value::Mapping(inner) => {
+                section(inner, &ALIAS, &here, findings);
+                if inner.get("hidden").and_then(Value::as_bool) == Some(true) {
+                    findings.warn(&here, "`hidden` is not acted on: /v1/models lists the alias");
+                }
+                *target = inner.remove("model").unwrap_or_default();
+            }
+            other => findings.error(&here, format!("found {}, expected a group's name", found(other))),
+        }
+    }
+    Ok(())
+}
+
+static ALIAS: Section = Section {
+    title: "`router_settings.model_group_alias.<alias>`",
+    keys: &[
+        Key { name: "model", kind: Kind::Text, required: true, default: "required", doc: "The group." },
+        Key { name: "hidden", kind: Kind::Bool, required: false, default: "false", doc: "Not acted on." },
+    ],
+    known: &[],
+};
+
+/// What a value is, never what it says: it may be a secret.
+pub(super) fn found(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(flag) => format!("`{flag}`"),
+        Value::Number(number) if number.is_f64() => "a number with a fraction".to_owned(),
+        Value::Number(number) if number.as_u64().is_some() => "a number".to_owned(),
+        Value::Number(_) => "a negative number".to_owned(),
+        Value::String(_) => "text".to_owned(),
+        Value::Sequence(_) => "a list".to_owned(),
+        Value::Mapping(_) => "a map".to_owned(),
+        Value::Tagged(_) => "a tagged value".to_owned(),
+    }
+}
