@@ -19,7 +19,7 @@ fn intake(key: Key) -> Intake {
 }
 
 fn scanned(model: Option<&str>) -> Scanned {
-    Scanned { model: model.map(str::to_owned), stream: true, text_chars: 40, ..Scanned::default() }
+    Scanned { model: model.map(str::to_owned), stream: true, text_bytes: 40, ..Scanned::default() }
 }
 
 fn known() -> Key {

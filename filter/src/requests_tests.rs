@@ -11,7 +11,7 @@ fn request() -> Request {
         }),
         endpoint: Endpoint::ChatCompletions,
         model: "gpt-4o".into(),
-        scan: Scanned { stream: true, user: Some("u".into()), text_chars: 8, ..Scanned::default() },
+        scan: Scanned { stream: true, user: Some("u".into()), text_bytes: 8, ..Scanned::default() },
         start_us: 1_000,
         request_id: "rid".into(),
         first_event_us: Some(50),
