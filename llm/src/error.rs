@@ -305,6 +305,8 @@ pub fn mask_secrets(text: &str) -> String {
         let is_key =
             |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '+' | '/' | '=');
         let length = after.find(|c| !is_key(c)).unwrap_or(after.len());
+        // The full stop of a sentence is not part of the key.
+        let length = after.get(..length).map_or(length, |token| token.trim_end_matches('.').len());
         let (token, tail) = after.split_at_checked(length).unwrap_or((after, ""));
         out.push_str(before);
         out.push_str(mark);

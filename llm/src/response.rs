@@ -12,6 +12,7 @@ pub use upstream_error::{UpstreamError, error_body};
 
 use std::ops::Range;
 
+use crate::error::mask_secrets;
 use crate::json::{self, Member};
 use crate::usage::Usage;
 
@@ -107,6 +108,14 @@ impl Answer {
 /// Tokens of so many bytes of text, about.
 fn tokens(text_bytes: u64) -> u64 {
     text_bytes.div_ceil(4)
+}
+
+/// Appends the bytes of an error with what looks like a key masked (providers quote the key they were given). True
+/// when something was.
+fn mask_into(raw: &[u8], out: &mut Vec<u8>) -> bool {
+    let masked = std::str::from_utf8(raw).map(mask_secrets).ok().filter(|masked| masked.as_bytes() != raw);
+    out.extend_from_slice(masked.as_deref().map_or(raw, str::as_bytes));
+    masked.is_some()
 }
 
 /// Appends `raw` with each range replaced; ranges are in order.

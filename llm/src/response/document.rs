@@ -1,4 +1,4 @@
-use super::{Answer, RewriteOptions, UpstreamError, splice, tokens};
+use super::{Answer, RewriteOptions, UpstreamError, mask_into, splice, tokens};
 use crate::json;
 use crate::usage::Usage;
 
@@ -80,6 +80,11 @@ impl JsonRewriter {
             out.extend_from_slice(document);
             return false;
         };
+        if answer.error.is_some() {
+            self.usage = answer.usage;
+            self.error = answer.error;
+            return mask_into(document, out);
+        }
         let stale =
             |range: &&std::ops::Range<usize>| document.get((*range).clone()) != Some(self.model.as_slice());
         let ranges: Vec<_> = answer.models.iter().filter(stale).cloned().collect();
@@ -87,7 +92,6 @@ impl JsonRewriter {
         self.usage = answer.usage;
         self.text_bytes = answer.text_bytes;
         self.finish_reason = answer.finish_reason;
-        self.error = answer.error;
         !ranges.is_empty()
     }
 

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{Answer, RewriteOptions, UpstreamError, splice, tokens};
+use super::{Answer, RewriteOptions, UpstreamError, mask_into, splice, tokens};
 use crate::sse::{Event, MAX_EVENT_BYTES, Piece, Splitter};
 use crate::usage::Usage;
 
@@ -209,7 +209,11 @@ impl Seen {
         let event = Event::parse(raw);
         match Data::of(&event) {
             Some(Data::Done) => self.done = true,
-            Some(Data::Error(error)) => self.error = Some(error),
+            Some(Data::Error(error)) => {
+                self.error = Some(error);
+                self.changed |= mask_into(raw, out);
+                return;
+            }
             Some(Data::Answer(answer)) => {
                 if self.drop_usage && answer.is_usage_only() {
                     self.note(answer);

@@ -31,23 +31,30 @@ impl UpstreamError {
         };
         let nothing = |raw: &[u8]| matches!(raw, b"null" | b"false" | b"\"\"" | b"{}");
         if let Some(raw) = find("error").filter(|raw| !nothing(raw)) {
-            return Some(Self::of_json(raw, Some(data)));
+            // An error that came in a chunk of completion goes on without the rest of the chunk.
+            let verbatim = match find("choices") {
+                None => openai_shaped(data),
+                Some(_) => openai_shaped(&[b"{\"error\":", raw, b"}"].concat()),
+            };
+            // `{"error": "text", "code": 429}`: what the error itself does not say may stand beside it.
+            let beside = |name| find(name).and_then(|raw| plain(&serde_json::from_slice(raw).ok()?));
+            return Some(Self::of_json(raw, verbatim, beside("code")));
         }
-        (find("object") == Some(b"\"error\"")).then(|| Self::of_json(data, None))
+        (find("object") == Some(b"\"error\"")).then(|| Self::of_json(data, None, None))
     }
 
-    /// An error that is only text.
+    /// The data of an `event: error`, or what should have been JSON.
     pub(super) fn of_text(text: &[u8]) -> Self {
-        Self::build(&String::from_utf8_lossy(text), None, None, None)
+        Self::of_json(text, None, None)
     }
 
-    /// `raw`: the error itself; `document`: the envelope around it, kept verbatim if it has OpenAI's shape.
-    fn of_json(raw: &[u8], document: Option<&[u8]>) -> Self {
+    /// `raw`: the error itself, JSON or text; `verbatim`: the body for the client if there is one already.
+    fn of_json(raw: &[u8], verbatim: Option<Vec<u8>>, code: Option<String>) -> Self {
         let value = serde_json::from_slice::<Value>(raw).unwrap_or(Value::Null);
         let word = |name: &str| value.get(name).and_then(plain);
         let message = plain(&value).or_else(|| word("message")).or_else(|| word("detail"));
         let message = message.unwrap_or_else(|| String::from_utf8_lossy(raw).into_owned());
-        Self::build(&message, word("type"), word("code"), document.and_then(openai_shaped))
+        Self::build(&message, word("type"), word("code").or(code), verbatim)
     }
 
     fn build(message: &str, kind: Option<String>, code: Option<String>, verbatim: Option<Vec<u8>>) -> Self {
@@ -92,7 +99,9 @@ fn status_of(code: Option<&str>, kind: Option<&str>) -> u16 {
 
 fn status_of_word(word: &str) -> Option<u16> {
     let word = word.to_ascii_lowercase();
-    let table: [(&[&str], u16); 9] = [
+    let table: [(&[&str], u16); 10] = [
+        // The filter itself failed, not the prompt.
+        (&["content_filter_error"], 500),
         (&["rate_limit", "ratelimit", "quota", "throttl", "too_many"], 429),
         (&["overloaded", "unavailable", "capacity"], 503),
         (&["timeout"], 504),
