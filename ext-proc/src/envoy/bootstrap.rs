@@ -1,0 +1,370 @@
+//! Envoy's bootstrap: the commented template `envoy/bootstrap.yaml` with values put in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use attache_llm::contract::{GateConfig, REPLY_HEADER};
+use attache_llm::error::kind_of_status;
+
+const TEMPLATE: &str = include_str!("../../../envoy/bootstrap.yaml");
+
+/// Paths of the sidecar's admin API, by prefix. The gate lets the same ones pass.
+pub const ADMIN_PREFIXES: [&str; 11] = [
+    "/key/",
+    "/v1/models",
+    "/models",
+    "/spend/",
+    "/global/",
+    "/health",
+    "/team/",
+    "/user/",
+    "/budget/",
+    "/customer/",
+    "/organization/",
+];
+
+/// Paths of the sidecar's admin API that are no prefixes.
+pub const ADMIN_PATHS: [&str; 2] = ["/model/info", "/v1/model/info"];
+
+/// Where Envoy finds the sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SidecarAddress {
+    /// Unix socket.
+    Unix(PathBuf),
+    /// TCP with mutual TLS: the sidecar's certificate is checked against `ca` and `host`.
+    Tcp { host: String, port: u16, ca: PathBuf, cert: PathBuf, key: PathBuf },
+}
+
+/// TLS of the public listener; with `client_ca` clients must show a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What the bootstrap depends on. Start from [`BootstrapOptions::new`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct BootstrapOptions {
+    /// Public listener.
+    pub listen: SocketAddr,
+    /// Envoy's admin interface. It has no authentication: keep it on loopback.
+    pub admin: SocketAddr,
+    pub sidecar: SidecarAddress,
+    /// The filter; the same path as in [`super::ClusterOptions`], or gate and adapter get VMs of their own.
+    pub wasm: PathBuf,
+    pub gate: GateConfig,
+    /// Shown in the sidecar's log when this Envoy refuses a configuration.
+    pub node_id: String,
+    /// Longest request, running stream included. Bounds what the sidecar sets per request.
+    pub request_timeout: Duration,
+    /// Longest silence of a provider, before the headers too: at least the longest wait for a first token.
+    pub stall_timeout: Duration,
+    /// Longest upload of a request body.
+    pub upload_timeout: Duration,
+    pub tls: Option<ListenerTls>,
+    /// One line of JSON per request on standard output.
+    pub access_log: bool,
+}
+
+impl BootstrapOptions {
+    /// Options with defaults: port 4000, admin on 9901, requests up to an hour, silence up to ten minutes.
+    #[must_use]
+    pub fn new(sidecar: SidecarAddress, wasm: PathBuf) -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 4000)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            sidecar,
+            wasm,
+            gate: GateConfig::default(),
+            node_id: "attache".to_owned(),
+            request_timeout: Duration::from_secs(3600),
+            stall_timeout: Duration::from_secs(600),
+            upload_timeout: Duration::from_secs(300),
+            tls: None,
+            access_log: true,
+        }
+    }
+}
+
+/// Renders the bootstrap, comments included.
+///
+/// # Errors
+///
+/// A path that is not UTF-8, a body limit over 4 GiB (Envoy's field has 32 bits), a stall timeout of zero.
+pub fn render(options: &BootstrapOptions) -> Result<String> {
+    if options.stall_timeout.is_zero() || options.request_timeout.is_zero() {
+        bail!("timeouts of zero would mean no timeout at all to Envoy");
+    }
+    let mut template = Template::default();
+    template.addresses(options)?;
+    template.timeouts(options);
+    template.sidecar(&options.sidecar)?;
+    template.tls(options.tls.as_ref())?;
+    let body = u32::try_from(options.gate.max_body_bytes).context("max_body_bytes must be below 4 GiB")?;
+    template.number("max_body_bytes", body.into());
+    template.string("gate_config", &serde_json::to_string(&options.gate)?);
+    template.path("wasm", &options.wasm)?;
+    template.flag("access_log", options.access_log);
+    template.block("local_replies", local_replies());
+    template.block("access_logs", access_logs());
+    template.block("admin_routes", admin_routes());
+    template.fill(TEMPLATE)
+}
+
+/// Values of the placeholders, and the blocks to keep.
+#[derive(Default)]
+struct Template {
+    values: BTreeMap<&'static str, String>,
+    blocks: BTreeSet<&'static str>,
+}
+
+impl Template {
+    fn string(&mut self, name: &'static str, value: &str) {
+        self.values.insert(name, serde_json::Value::from(value).to_string());
+    }
+
+    fn number(&mut self, name: &'static str, value: u64) {
+        self.values.insert(name, value.to_string());
+    }
+
+    fn path(&mut self, name: &'static str, path: &Path) -> Result<()> {
+        let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+        self.string(name, text);
+        Ok(())
+    }
+
+    /// Whole lines of YAML, already indented.
+    fn block(&mut self, name: &'static str, yaml: String) {
+        self.values.insert(name, yaml.trim_end().to_owned());
+    }
+
+    fn flag(&mut self, name: &'static str, on: bool) {
+        if on {
+            self.blocks.insert(name);
+        }
+    }
+
+    fn addresses(&mut self, options: &BootstrapOptions) -> Result<()> {
+        self.string("node_id", &options.node_id);
+        self.string("listen_host", &options.listen.ip().to_string());
+        self.number("listen_port", options.listen.port().into());
+        self.string("admin_host", &options.admin.ip().to_string());
+        self.number("admin_port", options.admin.port().into());
+        Ok(())
+    }
+
+    fn timeouts(&mut self, options: &BootstrapOptions) {
+        let margin = Duration::from_secs(10);
+        self.string("request_timeout", &duration(options.request_timeout));
+        self.string("stall_timeout", &duration(options.stall_timeout));
+        self.string("idle_timeout", &duration(options.stall_timeout.saturating_add(margin)));
+        self.string("upload_timeout", &duration(options.upload_timeout));
+    }
+
+    fn sidecar(&mut self, sidecar: &SidecarAddress) -> Result<()> {
+        match sidecar {
+            SidecarAddress::Unix(path) => {
+                self.flag("sidecar_unix", true);
+                self.path("sidecar_path", path)
+            }
+            SidecarAddress::Tcp { host, port, ca, cert, key } => {
+                self.flag("sidecar_tcp", true);
+                self.string("sidecar_host", host);
+                self.number("sidecar_port", (*port).into());
+                // An address is no server name (RFC 6066), and is another kind of subject in the certificate.
+                let is_ip = host.parse::<IpAddr>().is_ok();
+                self.string("sidecar_san", if is_ip { "IP_ADDRESS" } else { "DNS" });
+                self.string("sidecar_sni", if is_ip { "" } else { host });
+                self.path("sidecar_ca", ca)?;
+                self.path("sidecar_cert", cert)?;
+                self.path("sidecar_key", key)
+            }
+        }
+    }
+
+    fn tls(&mut self, tls: Option<&ListenerTls>) -> Result<()> {
+        let Some(tls) = tls else { return Ok(()) };
+        self.flag("tls", true);
+        self.path("tls_cert", &tls.cert)?;
+        self.path("tls_key", &tls.key)?;
+        if let Some(ca) = &tls.client_ca {
+            self.flag("tls_client_ca", true);
+            self.path("tls_client_ca", ca)?;
+        }
+        Ok(())
+    }
+
+    /// The text with blocks kept or dropped and placeholders replaced. A placeholder without a value is an error.
+    fn fill(&self, text: &str) -> Result<String> {
+        let mut out = String::with_capacity(text.len() * 2);
+        let mut keep = true;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("#[[") {
+                keep = self.blocks.contains(name);
+            } else if line == "#]]" {
+                keep = true;
+            } else if keep {
+                self.fill_line(line, &mut out)?;
+                out.push('\n');
+            }
+        }
+        Ok(out)
+    }
+
+    fn fill_line(&self, mut line: &str, out: &mut String) -> Result<()> {
+        // Comments may speak of the syntax.
+        if line.trim_start().starts_with('#') {
+            out.push_str(line);
+            return Ok(());
+        }
+        while let Some((before, rest)) = line.split_once("{{") {
+            // `{{{name}}}` cannot occur: the template writes a space or a colon before each placeholder.
+            let (name, after) = rest.split_once("}}").with_context(|| format!("unclosed placeholder: {line}"))?;
+            let value = self.values.get(name).with_context(|| format!("no value for {{{{{name}}}}}"))?;
+            out.push_str(before);
+            out.push_str(value);
+            line = after;
+        }
+        out.push_str(line);
+        Ok(())
+    }
+}
+
+/// Protobuf's JSON form of a duration.
+fn duration(value: Duration) -> String {
+    format!("{}.{:03}s", value.as_secs(), value.subsec_millis())
+}
+
+/// One of Envoy's own replies in the caller's words.
+struct LocalReply {
+    /// Access log filter that recognises it.
+    filter: String,
+    status: u16,
+    message: &'static str,
+    /// Seconds for `retry-after`.
+    retry_after: Option<u32>,
+}
+
+fn status_filter(op: &str, status: u16) -> String {
+    format!(
+        "status_code_filter: {{comparison: {{op: {op}, value: {{default_value: {status}, runtime_key: attache.unused}}}}}}"
+    )
+}
+
+fn flags_filter(flags: &str) -> String {
+    format!("response_flag_filter: {{flags: [{flags}]}}")
+}
+
+/// Envoy's own replies, most specific first: the first mapper that matches wins.
+fn local_reply_table() -> Vec<LocalReply> {
+    let reply = |filter, status, message| LocalReply { filter, status, message, retry_after: None };
+    let later = |filter, status, message| LocalReply { filter, status, message, retry_after: Some(1) };
+    vec![
+        reply(status_filter("EQ", 400), 400, "The request is not valid HTTP."),
+        reply(status_filter("EQ", 404), 404, "There is no such path here."),
+        reply(status_filter("EQ", 408), 408, "The request did not arrive in time."),
+        reply(status_filter("EQ", 413), 413, "The request body is too large."),
+        later(status_filter("EQ", 429), 429, "Too many requests. Try again shortly."),
+        reply(status_filter("EQ", 431), 431, "The request headers are too large."),
+        later(flags_filter("UF, UC, UR, LR, UPE"), 503, "The model's provider could not be reached. Try again shortly."),
+        later(flags_filter("UH, NC, NR, UO"), 503, "The gateway cannot serve this request right now. Try again shortly."),
+        reply(status_filter("EQ", 504), 504, "The request timed out before an answer came."),
+        later(status_filter("EQ", 503), 503, "The gateway cannot decide on requests right now. Try again shortly."),
+        reply(status_filter("GE", 500), 500, "The gateway failed to handle the request."),
+    ]
+}
+
+fn local_replies() -> String {
+    let indent = " ".repeat(12);
+    let mut yaml = format!(
+        "{indent}- filter:\n{indent}    or_filter:\n{indent}      filters:\n\
+         {indent}      - header_filter: {{header: {{name: {REPLY_HEADER}, present_match: true}}}}\n\
+         {indent}      - extension_filter:\n\
+         {indent}          name: envoy.access_loggers.extension_filters.cel\n\
+         {indent}          typed_config:\n\
+         {indent}            \"@type\": type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter\n\
+         {indent}            expression: response.code_details.startsWith('attache_')\n"
+    );
+    for reply in local_reply_table() {
+        let kind = kind_of_status(reply.status);
+        yaml.push_str(&format!("{indent}- filter: {{{}}}\n", reply.filter));
+        if let Some(seconds) = reply.retry_after {
+            yaml.push_str(&format!(
+                "{indent}  headers_to_add: [{{header: {{key: retry-after, value: \"{seconds}\"}}, append_action: ADD_IF_ABSENT}}]\n"
+            ));
+        }
+        yaml.push_str(&format!(
+            "{indent}  body_format_override: {{json_format: {{error: {{message: \"{} (request id: %REQ(X-REQUEST-ID)%)\", \
+             type: {kind}, param: null, code: \"{}\"}}}}}}\n",
+            reply.message, reply.status
+        ));
+    }
+    yaml
+}
+
+fn admin_routes() -> String {
+    let indent = " ".repeat(14);
+    let mut yaml = format!("{indent}# The sidecar's admin API: it authenticates its callers itself.\n");
+    let prefixes = ADMIN_PREFIXES.iter().map(|prefix| format!("prefix: {prefix}"));
+    for path in prefixes.chain(ADMIN_PATHS.iter().map(|path| format!("path: {path}"))) {
+        yaml.push_str(&format!(
+            "{indent}- name: admin\n\
+             {indent}  match: {{{path}}}\n\
+             {indent}  route: {{cluster: attache_sidecar, timeout: 60s, retry_policy: {{retry_on: refused-stream, num_retries: 1}}}}\n\
+             {indent}  typed_per_filter_config: \n\
+             {indent}    envoy.filters.http.ext_proc: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute, disabled: true}}\n"
+        ));
+    }
+    yaml
+}
+
+fn access_logs() -> String {
+    let indent = " ".repeat(10);
+    let entry = |filter: &str, path: &str| {
+        format!(
+            "{indent}- name: envoy.access_loggers.stdout\n\
+             {indent}  filter: {{header_filter: {{header: {{name: \":path\", string_match: {{prefix: /key/}}, invert_match: {filter}}}}}}}\n\
+             {indent}  typed_config:\n\
+             {indent}    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog\n\
+             {indent}    log_format:\n\
+             {indent}      json_format:\n{}",
+            ACCESS_LOG_FIELDS
+                .iter()
+                .map(|(name, value)| {
+                    let value = if *name == "path" { path } else { value };
+                    format!("{indent}        {name}: \"{value}\"\n")
+                })
+                .collect::<String>()
+        )
+    };
+    entry("true", "%PATH(NQ)%") + &entry("false", "/key/")
+}
+
+const ACCESS_LOG_FIELDS: [(&str, &str); 18] = [
+    ("time", "%START_TIME%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("call_id", "%RESP(X-LITELLM-CALL-ID)%"),
+    ("route", "%ROUTE_NAME%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", ""),
+    ("protocol", "%PROTOCOL%"),
+    ("status", "%RESPONSE_CODE%"),
+    ("details", "%RESPONSE_CODE_DETAILS%"),
+    ("flags", "%RESPONSE_FLAGS%"),
+    ("group", "%RESP(X-LITELLM-MODEL-GROUP)%"),
+    ("deployment", "%RESP(X-LITELLM-MODEL-ID)%"),
+    ("cluster", "%UPSTREAM_CLUSTER_RAW%"),
+    ("attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+    ("duration_ms", "%DURATION%"),
+    ("first_byte_ms", "%RESPONSE_DURATION%"),
+    ("bytes_received", "%BYTES_RECEIVED%"),
+    ("bytes_sent", "%BYTES_SENT%"),
+];
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -1,0 +1,389 @@
+//! What is published to Envoy, and which of it every connected Envoy has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use arc_swap::ArcSwap;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use envoy_types::pb::google::protobuf::Any;
+use parking_lot::Mutex;
+use prost::Name;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::clusters::{self, ClusterOptions};
+use super::session::{Item, Nack, TypeState};
+use crate::routing::{LiveClusters, Snapshot};
+
+/// An acknowledgement means that Envoy's main thread has accepted a resource. Its workers follow a moment later.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// An Envoy that has not answered for this long no longer holds up what the others have.
+const LAG: Duration = Duration::from_secs(10);
+
+/// A withdrawn cluster leaves plans at once and Envoy only after this: requests under way may still try it.
+const RETIRE_AFTER: Duration = Duration::from_secs(60);
+
+/// Bound of the remembered refusals.
+const MAX_LOGGED: usize = 10_000;
+
+/// The state of xDS, shared by publisher, streams and the request path. The last one only reads a set.
+#[derive(Debug)]
+pub struct Published {
+    options: ClusterOptions,
+    retire_after: Duration,
+    /// Versions of secrets are seen in Envoy's admin interface: they must not be plain hashes of them.
+    salt: [u8; 16],
+    state: Mutex<State>,
+    live: ArcSwap<Live>,
+    changes: watch::Sender<Change>,
+}
+
+/// What streams are woken for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) revision: u64,
+    pub(super) closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    clusters: HashSet<String>,
+    ready: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generation: Option<u64>,
+    clusters: BTreeMap<String, Item>,
+    /// Cluster -> name of its secret.
+    secret_of: HashMap<String, String>,
+    secrets: BTreeMap<String, Item>,
+    sessions: HashMap<u64, Session>,
+    next_session: u64,
+    /// Refusals that the log has seen.
+    logged: HashSet<(String, String)>,
+}
+
+/// One connected Envoy.
+#[derive(Debug)]
+struct Session {
+    node: String,
+    clusters: TypeState,
+    secrets: TypeState,
+    since: Instant,
+    /// Counts for liveness. A new Envoy does not until it has everything: it takes no requests before either.
+    joined: bool,
+}
+
+/// What a person or a readiness probe wants to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvoyStatus {
+    /// Connected Envoys.
+    pub streams: usize,
+    /// Clusters that plans may name.
+    pub live: usize,
+    /// Clusters that not every Envoy has yet.
+    pub waiting: Vec<String>,
+    /// Clusters that an Envoy has refused, with its words.
+    pub rejected: BTreeMap<String, String>,
+}
+
+impl Published {
+    /// Nothing published yet.
+    #[must_use]
+    pub fn new(options: ClusterOptions) -> Self {
+        Self {
+            options,
+            retire_after: RETIRE_AFTER,
+            salt: rand::random(),
+            state: Mutex::default(),
+            live: ArcSwap::default(),
+            changes: watch::Sender::default(),
+        }
+    }
+
+    /// How long Envoy keeps a cluster after it left the configuration (60 s by default).
+    #[must_use]
+    pub fn retire_after(mut self, duration: Duration) -> Self {
+        self.retire_after = duration;
+        self
+    }
+
+    /// Makes this snapshot's deployments what Envoy has. Clusters that are gone leave [`LiveClusters`] before this
+    /// returns, and Envoy some time later.
+    ///
+    /// # Errors
+    ///
+    /// A resource that cannot be encoded; nothing changes then.
+    pub fn publish(&self, snapshot: &Snapshot) -> Result<()> {
+        let encoded = clusters::encode(snapshot, &self.options)?;
+        let retire_at = Instant::now() + self.retire_after;
+        let mut state = self.state.lock();
+        let (mut cluster_names, mut secret_names) = (BTreeSet::new(), BTreeSet::new());
+        state.secret_of.clear();
+        for (name, resources) in encoded {
+            if let Some((secret, body)) = resources.secret {
+                let item = Item { version: self.version(&body, true), body, retire_at: None };
+                state.secret_of.insert(name.clone(), secret.clone());
+                state.secrets.insert(secret.clone(), item);
+                secret_names.insert(secret);
+            }
+            let body = resources.cluster;
+            let item = Item { version: self.version(&body, false), body, retire_at: None };
+            state.clusters.insert(name.clone(), item);
+            cluster_names.insert(name);
+        }
+        retire(&mut state.clusters, &cluster_names, retire_at);
+        retire(&mut state.secrets, &secret_names, retire_at);
+        state.generation = Some(snapshot.generation);
+        self.refresh(&mut state, Instant::now());
+        drop(state);
+        self.changes.send_modify(|change| change.revision += 1);
+        Ok(())
+    }
+
+    /// Ends all streams, so that the server can stop.
+    pub fn close(&self) {
+        self.changes.send_modify(|change| change.closed = true);
+    }
+
+    /// Who is connected, and what they lack.
+    #[must_use]
+    pub fn status(&self) -> EnvoyStatus {
+        let live = self.live.load();
+        let state = self.state.lock();
+        let rejected: BTreeMap<_, _> = state
+            .sessions
+            .values()
+            .flat_map(|session| session.clusters.rejected())
+            .map(|(name, message)| (name.clone(), message.clone()))
+            .collect();
+        let waiting = state
+            .clusters
+            .iter()
+            .filter(|(name, item)| {
+                item.retire_at.is_none() && !live.clusters.contains(*name) && !rejected.contains_key(*name)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        EnvoyStatus { streams: state.sessions.len(), live: live.clusters.len(), waiting, rejected }
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn connect(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.next_session += 1;
+        let id = state.next_session;
+        let session = Session {
+            node: String::new(),
+            clusters: TypeState::default(),
+            secrets: TypeState::default(),
+            since: Instant::now(),
+            joined: false,
+        };
+        state.sessions.insert(id, session);
+        id
+    }
+
+    pub(super) fn disconnect(&self, id: u64) {
+        let mut state = self.state.lock();
+        if let Some(session) = state.sessions.remove(&id) {
+            tracing::info!(node = session.node, "Envoy disconnected");
+        }
+        self.refresh(&mut state, Instant::now());
+    }
+
+    /// Takes a request of a stream.
+    pub(super) fn request(&self, id: u64, request: &DeltaDiscoveryRequest) {
+        let now = Instant::now();
+        let settled = now.checked_sub(SETTLE).unwrap_or(now);
+        let mut state = self.state.lock();
+        let Some(session) = state.sessions.get_mut(&id) else { return };
+        if let Some(node) = &request.node
+            && session.node.is_empty()
+        {
+            session.node.clone_from(&node.id);
+            tracing::info!(node = session.node, "Envoy connected");
+        }
+        let nacks = if request.type_url == Cluster::type_url() {
+            session.clusters.request(request, now, settled)
+        } else if request.type_url == Secret::type_url() {
+            session.secrets.request(request, now, settled)
+        } else {
+            tracing::debug!(type_url = request.type_url, "Envoy asks for a type that is not served");
+            Vec::new()
+        };
+        let node = session.node.clone();
+        state.log_nacks(&node, nacks);
+        self.refresh(&mut state, now);
+    }
+
+    /// What to send on a stream now. Clusters go before the secrets they ask for.
+    pub(super) fn responses(&self, id: u64) -> Vec<DeltaDiscoveryResponse> {
+        let now = Instant::now();
+        let state = &mut *self.state.lock();
+        let Some(session) = state.sessions.get_mut(&id) else { return Vec::new() };
+        let mut responses = session.clusters.responses(&Cluster::type_url(), &state.clusters, true, now);
+        responses.extend(session.secrets.responses(&Secret::type_url(), &state.secrets, false, now));
+        let version = state.generation.map(|generation| generation.to_string()).unwrap_or_default();
+        for response in &mut responses {
+            response.system_version_info.clone_from(&version);
+        }
+        responses
+    }
+
+    /// Passing of time: acknowledgements settle, retired clusters go, an Envoy that lags stops counting. Returns when
+    /// to call again.
+    pub(super) fn tick(&self) -> Duration {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let before = state.clusters.len();
+        state.clusters.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
+        state.secrets.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
+        let withdrawn = state.clusters.len() != before;
+        let pending = self.refresh(&mut state, now);
+        let retiring = state.clusters.values().filter_map(|item| item.retire_at).min();
+        drop(state);
+        if withdrawn {
+            self.changes.send_modify(|change| change.revision += 1);
+        }
+        let retiring = retiring.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
+        let most = if pending { SETTLE } else { Duration::from_secs(1) };
+        retiring.map_or(most, |wait| wait.min(most))
+    }
+
+    /// Computes the live set anew. True if something still has to settle.
+    fn refresh(&self, state: &mut State, now: Instant) -> bool {
+        state.join(now);
+        let mut live = Live::default();
+        let mut decided = true;
+        let mut pending = false;
+        for (name, item) in &state.clusters {
+            if item.retire_at.is_some() {
+                continue;
+            }
+            match state.verdict(name, now) {
+                ClusterVerdict::Live => {
+                    live.clusters.insert(name.clone());
+                }
+                ClusterVerdict::Rejected => {}
+                ClusterVerdict::Settling => (decided, pending) = (false, true),
+                ClusterVerdict::Waiting => decided = false,
+            }
+        }
+        let joined = state.sessions.values().any(|session| session.joined);
+        let any = !live.clusters.is_empty() || state.clusters.is_empty();
+        live.ready = state.generation.is_some() && joined && decided && any;
+        let waits_to_join = state.sessions.values().any(|session| !session.joined);
+        self.live.store(live.into());
+        pending || waits_to_join
+    }
+
+    /// Version of a resource: a hash of its content.
+    fn version(&self, body: &Any, secret: bool) -> String {
+        let mut hash = Sha256::new();
+        if secret {
+            hash.update(self.salt);
+        }
+        hash.update(&body.value);
+        hex::encode(hash.finalize().iter().take(8).copied().collect::<Vec<u8>>())
+    }
+}
+
+impl LiveClusters for Published {
+    fn is_live(&self, cluster: &str) -> bool {
+        self.live.load().clusters.contains(cluster)
+    }
+
+    fn ready(&self) -> bool {
+        self.live.load().ready
+    }
+}
+
+/// Marks what is not among `kept` as leaving.
+fn retire(items: &mut BTreeMap<String, Item>, kept: &BTreeSet<String>, at: Instant) {
+    for (name, item) in items.iter_mut() {
+        if !kept.contains(name) {
+            item.retire_at.get_or_insert(at);
+        }
+    }
+}
+
+enum ClusterVerdict {
+    Live,
+    Settling,
+    Waiting,
+    Rejected,
+}
+
+impl State {
+    fn join(&mut self, now: Instant) {
+        for session in self.sessions.values_mut().filter(|session| !session.joined) {
+            let whole = session.clusters.is_idle(&self.clusters)
+                && self.secret_of.iter().all(|(cluster, secret)| {
+                    session.clusters.is_rejected(cluster) || session.secrets.acknowledged(secret).is_some()
+                });
+            let late = now.saturating_duration_since(session.since) >= LAG;
+            if late && !whole {
+                tracing::warn!(node = session.node, "an Envoy has not taken all clusters within {LAG:?}");
+            }
+            session.joined = (whole || late) && session.clusters.started();
+        }
+    }
+
+    /// A cluster is live when all joined Envoys have it and its secret; one that lags does not hold up the others.
+    fn verdict(&self, cluster: &str, now: Instant) -> ClusterVerdict {
+        let secret = self.secret_of.get(cluster);
+        let mut known = false;
+        let mut settling = false;
+        for session in self.sessions.values().filter(|session| session.joined) {
+            if session.clusters.is_rejected(cluster) {
+                return ClusterVerdict::Rejected;
+            }
+            let has_cluster = session.clusters.acknowledged(cluster);
+            let has_secret = secret.map_or(has_cluster, |name| session.secrets.acknowledged(name));
+            match (has_cluster, has_secret) {
+                (Some(cluster), Some(secret)) => {
+                    known = true;
+                    settling |= now.saturating_duration_since(cluster.max(secret)) < SETTLE;
+                }
+                _ if session.lags(cluster, now) => {}
+                _ => return ClusterVerdict::Waiting,
+            }
+        }
+        match (known, settling) {
+            (true, false) => ClusterVerdict::Live,
+            (true, true) => ClusterVerdict::Settling,
+            (false, _) => ClusterVerdict::Waiting,
+        }
+    }
+
+    /// One log line per refusal, however many Envoys say it and however often.
+    fn log_nacks(&mut self, node: &str, nacks: Vec<Nack>) {
+        for nack in nacks {
+            if self.logged.len() >= MAX_LOGGED {
+                self.logged.clear();
+            }
+            if self.logged.insert((nack.name.clone(), nack.version)) {
+                tracing::error!(node, resource = nack.name, message = nack.message, "Envoy refused a resource");
+            }
+        }
+    }
+}
+
+impl Session {
+    fn lags(&self, cluster: &str, now: Instant) -> bool {
+        self.clusters.sent_at(cluster).is_some_and(|at| now.saturating_duration_since(at) >= LAG)
+    }
+}
+
+#[cfg(test)]
+#[path = "published_tests.rs"]
+mod tests;
