@@ -223,7 +223,8 @@ impl Template {
         }
         while let Some((before, rest)) = line.split_once("{{") {
             // `{{{name}}}` cannot occur: the template writes a space or a colon before each placeholder.
-            let (name, after) = rest.split_once("}}").with_context(|| format!("unclosed placeholder: {line}"))?;
+            let (name, after) =
+                rest.split_once("}}").with_context(|| format!("unclosed placeholder: {line}"))?;
             let value = self.values.get(name).with_context(|| format!("no value for {{{{{name}}}}}"))?;
             out.push_str(before);
             out.push_str(value);
@@ -270,10 +271,22 @@ fn local_reply_table() -> Vec<LocalReply> {
         reply(status_filter("EQ", 413), 413, "The request body is too large."),
         later(status_filter("EQ", 429), 429, "Too many requests. Try again shortly."),
         reply(status_filter("EQ", 431), 431, "The request headers are too large."),
-        later(flags_filter("UF, UC, UR, LR, UPE"), 503, "The model's provider could not be reached. Try again shortly."),
-        later(flags_filter("UH, NC, NR, UO"), 503, "The gateway cannot serve this request right now. Try again shortly."),
+        later(
+            flags_filter("UF, UC, UR, LR, UPE"),
+            503,
+            "The model's provider could not be reached. Try again shortly.",
+        ),
+        later(
+            flags_filter("UH, NC, NR, UO"),
+            503,
+            "The gateway cannot serve this request right now. Try again shortly.",
+        ),
         reply(status_filter("EQ", 504), 504, "The request timed out before an answer came."),
-        later(status_filter("EQ", 503), 503, "The gateway cannot decide on requests right now. Try again shortly."),
+        later(
+            status_filter("EQ", 503),
+            503,
+            "The gateway cannot decide on requests right now. Try again shortly.",
+        ),
         reply(status_filter("GE", 500), 500, "The gateway failed to handle the request."),
     ]
 }

@@ -1,0 +1,161 @@
+use serde_json::Value;
+
+use super::*;
+
+fn options() -> BootstrapOptions {
+    BootstrapOptions::new(
+        SidecarAddress::Unix("/run/attache/attache.sock".into()),
+        "/usr/lib/attache/attache_filter.wasm".into(),
+    )
+}
+
+fn parsed(options: &BootstrapOptions) -> Value {
+    let text = render(options).unwrap();
+    serde_yaml_ng::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn hcm(bootstrap: &Value) -> &Value {
+    &bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+fn routes(bootstrap: &Value) -> &Vec<Value> {
+    hcm(bootstrap)["route_config"]["virtual_hosts"][0]["routes"].as_array().unwrap()
+}
+
+fn cluster<'a>(bootstrap: &'a Value, name: &str) -> &'a Value {
+    let clusters = bootstrap["static_resources"]["clusters"].as_array().unwrap();
+    clusters.iter().find(|cluster| cluster["name"] == name).unwrap()
+}
+
+#[test]
+fn values_reach_their_places() {
+    let mut options = options();
+    options.listen = "[::1]:4010".parse().unwrap();
+    options.gate.max_body_bytes = 20_000_000;
+    options.stall_timeout = Duration::from_millis(90_500);
+    let bootstrap = parsed(&options);
+    let address = &bootstrap["static_resources"]["listeners"][0]["address"]["socket_address"];
+    assert_eq!(address["address"], "::1");
+    assert_eq!(address["port_value"], 4010);
+    let llm = routes(&bootstrap).last().unwrap();
+    assert_eq!(llm["name"], "llm");
+    assert_eq!(llm["request_body_buffer_limit"], 20_000_000);
+    assert_eq!(llm["route"]["retry_policy"]["per_try_idle_timeout"], "90.500s");
+    assert_eq!(hcm(&bootstrap)["stream_idle_timeout"], "100.500s");
+    let gate = &hcm(&bootstrap)["http_filters"][0]["typed_config"]["config"];
+    let config: GateConfig = serde_json::from_str(gate["configuration"]["value"].as_str().unwrap()).unwrap();
+    assert_eq!(config, options.gate);
+    assert_eq!(gate["vm_config"]["code"]["local"]["filename"], "/usr/lib/attache/attache_filter.wasm");
+}
+
+#[test]
+fn a_request_without_a_plan_goes_nowhere() {
+    let bootstrap = parsed(&options());
+    let llm = routes(&bootstrap).last().unwrap();
+    let plugin = &llm["route"]["inline_cluster_specifier_plugin"]["extension"]["typed_config"];
+    let name = plugin["priority_groups"][0]["clusters"][0]["cluster_name"].as_str().unwrap();
+    assert_eq!(cluster(&bootstrap, name)["load_assignment"]["endpoints"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn internal_paths_end_at_envoy_before_any_other_route() {
+    let bootstrap = parsed(&options());
+    let first = &routes(&bootstrap)[0];
+    assert_eq!(first["match"]["prefix"], "/internal");
+    assert_eq!(first["direct_response"]["status"], 404);
+}
+
+#[test]
+fn admin_paths_reach_the_sidecar_without_a_decision() {
+    let bootstrap = parsed(&options());
+    let admin: Vec<_> = routes(&bootstrap).iter().filter(|route| route["name"] == "admin").collect();
+    assert_eq!(admin.len(), ADMIN_PREFIXES.len() + ADMIN_PATHS.len());
+    for route in admin {
+        assert_eq!(route["route"]["cluster"], "attache_sidecar");
+        assert_eq!(route["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["disabled"], true);
+    }
+}
+
+#[test]
+fn sidecar_on_another_host_is_reached_with_mutual_tls() {
+    let mut options = options();
+    options.sidecar = SidecarAddress::Tcp {
+        host: "attache.svc".into(),
+        port: 4443,
+        ca: "/tls/ca.pem".into(),
+        cert: "/tls/cert.pem".into(),
+        key: "/tls/key.pem".into(),
+    };
+    let bootstrap = parsed(&options);
+    let sidecar = cluster(&bootstrap, "attache_sidecar");
+    assert_eq!(sidecar["type"], "STRICT_DNS");
+    let tls = &sidecar["transport_socket"]["typed_config"];
+    assert_eq!(tls["sni"], "attache.svc");
+    let context = &tls["common_tls_context"];
+    assert_eq!(context["validation_context"]["trusted_ca"]["filename"], "/tls/ca.pem");
+    assert_eq!(
+        context["validation_context"]["match_typed_subject_alt_names"][0]["matcher"]["exact"],
+        "attache.svc"
+    );
+    assert_eq!(context["tls_certificates"][0]["private_key"]["filename"], "/tls/key.pem");
+}
+
+#[test]
+fn public_listener_has_tls_only_when_asked() {
+    let mut options = options();
+    let plain = parsed(&options);
+    assert!(plain["static_resources"]["listeners"][0]["filter_chains"][0].get("transport_socket").is_none());
+    options.tls = Some(ListenerTls { cert: "c.pem".into(), key: "k.pem".into(), client_ca: None });
+    let server = parsed(&options);
+    let tls =
+        &server["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"]["typed_config"];
+    assert_eq!(tls["common_tls_context"]["tls_certificates"][0]["certificate_chain"]["filename"], "c.pem");
+    assert!(tls.get("require_client_certificate").is_none());
+    options.tls.as_mut().unwrap().client_ca = Some("ca.pem".into());
+    let mutual = parsed(&options);
+    let tls =
+        &mutual["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"]["typed_config"];
+    assert_eq!(tls["require_client_certificate"], true);
+    assert_eq!(tls["common_tls_context"]["validation_context"]["trusted_ca"]["filename"], "ca.pem");
+}
+
+#[test]
+fn odd_values_are_quoted() {
+    let mut options = options();
+    options.wasm = "/odd \"dir\": {x}/# f.wasm".into();
+    options.node_id = "yes".into();
+    let bootstrap = parsed(&options);
+    assert_eq!(bootstrap["node"]["id"], "yes");
+    let gate = &hcm(&bootstrap)["http_filters"][0]["typed_config"]["config"];
+    assert_eq!(gate["vm_config"]["code"]["local"]["filename"], "/odd \"dir\": {x}/# f.wasm");
+}
+
+#[test]
+fn access_log_names_no_credential_and_no_query() {
+    let bootstrap = parsed(&options());
+    let text = hcm(&bootstrap)["access_log"].to_string().to_lowercase();
+    for word in ["authorization", "api-key", "%req(:path)%", "cookie", "x-attache-ask"] {
+        assert!(!text.contains(word), "{word}");
+    }
+    let mut quiet = options();
+    quiet.access_log = false;
+    assert!(hcm(&parsed(&quiet)).get("access_log").is_none());
+}
+
+#[test]
+fn nothing_of_the_template_is_left() {
+    let text = render(&options()).unwrap();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        assert!(!line.contains("{{") && !line.contains("#[["), "{line}");
+    }
+}
+
+#[test]
+fn impossible_limits_are_errors() {
+    let mut zero = options();
+    zero.stall_timeout = Duration::ZERO;
+    assert!(render(&zero).is_err());
+    let mut huge = options();
+    huge.gate.max_body_bytes = 5 << 30;
+    assert!(render(&huge).is_err());
+}

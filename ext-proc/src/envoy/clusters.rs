@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use attache_llm::contract::{DEPLOYMENT_KEY, DeploymentMeta, METADATA_NAMESPACE};
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily,
+};
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, UpstreamConnectionOptions};
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
@@ -17,8 +19,8 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfig;
 use envoy_types::pb::envoy::config::core::v3::{
     Address, AggregatedConfigSource, ApiVersion, AsyncDataSource, BackoffStrategy, ConfigSource, DataSource,
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpOptions, KeepaliveSettings, Metadata,
-    SocketAddress, TcpKeepalive, TransportSocket, TypedExtensionConfig, async_data_source,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpOptions, KeepaliveSettings,
+    Metadata, SocketAddress, TcpKeepalive, TransportSocket, TypedExtensionConfig, async_data_source,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
@@ -33,8 +35,8 @@ use envoy_types::pb::envoy::extensions::http::injected_credentials::generic::v3:
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, GenericSecret, SdsSecretConfig, Secret, SubjectAltNameMatcher,
-    UpstreamTlsContext, secret,
+    CertificateValidationContext, CommonTlsContext, GenericSecret, SdsSecretConfig, Secret,
+    SubjectAltNameMatcher, UpstreamTlsContext, secret,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -46,7 +48,9 @@ use envoy_types::pb::envoy::extensions::wasm::v3::{
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as ProtoDuration, Struct, UInt32Value, Value};
+use envoy_types::pb::google::protobuf::{
+    Any, BoolValue, Duration as ProtoDuration, Struct, UInt32Value, Value,
+};
 use prost::{Message, Name};
 
 use crate::routing::{Deployment, Snapshot};
@@ -119,6 +123,7 @@ fn secret_name(cluster: &str) -> String {
     format!("credential/{cluster}")
 }
 
+#[expect(deprecated, reason = "the replacement, a cluster extension, has no other effect")]
 fn cluster(deployment: &Deployment, options: &ClusterOptions) -> Result<Cluster> {
     let address = deployment.host.parse::<IpAddr>().ok();
     let discovery = if address.is_some() { DiscoveryType::Static } else { DiscoveryType::StrictDns };
@@ -134,8 +139,15 @@ fn cluster(deployment: &Deployment, options: &ClusterOptions) -> Result<Cluster>
         // warms up ends the request. So it must not wait for DNS; until then the backstop refuses connections.
         wait_for_warm_on_init: Some(BoolValue { value: false }),
         circuit_breakers: Some(circuit_breakers()),
-        typed_extension_protocol_options: [(HTTP_OPTIONS.to_owned(), any(&http_options(deployment, options)?))].into(),
-        transport_socket: deployment.tls.then(|| tls(&deployment.host, address.is_some(), options)).transpose()?,
+        typed_extension_protocol_options: [(
+            HTTP_OPTIONS.to_owned(),
+            any(&http_options(deployment, options)?),
+        )]
+        .into(),
+        transport_socket: deployment
+            .tls
+            .then(|| tls(&deployment.host, address.is_some(), options))
+            .transpose()?,
         metadata: Some(metadata(&deployment.meta)?),
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
@@ -159,7 +171,11 @@ fn endpoints(deployment: &Deployment, is_address: bool) -> ClusterLoadAssignment
     if !is_address {
         localities.push(locality(1, "127.0.0.1", 0));
     }
-    ClusterLoadAssignment { cluster_name: deployment.cluster.clone(), endpoints: localities, ..Default::default() }
+    ClusterLoadAssignment {
+        cluster_name: deployment.cluster.clone(),
+        endpoints: localities,
+        ..Default::default()
+    }
 }
 
 fn locality(priority: u32, host: &str, port: u32) -> LocalityLbEndpoints {
@@ -219,7 +235,8 @@ fn http_options(deployment: &Deployment, options: &ClusterOptions) -> Result<Htt
     };
     let mut filters = vec![filter("attache.adapter", &adapter(options)?)];
     if let Some((header, _)) = &deployment.credential {
-        filters.push(filter("envoy.filters.http.credential_injector", &injector(&deployment.cluster, header)));
+        filters
+            .push(filter("envoy.filters.http.credential_injector", &injector(&deployment.cluster, header)));
     }
     filters.push(filter("envoy.filters.http.upstream_codec", &UpstreamCodec::default()));
     Ok(HttpProtocolOptions {
@@ -291,7 +308,8 @@ fn ads_source() -> ConfigSource {
 
 /// TLS with the server's name checked. For an address there is no SNI (RFC 6066) and the certificate must name it.
 fn tls(host: &str, is_address: bool, options: &ClusterOptions) -> Result<TransportSocket> {
-    let ca = options.ca_file.to_str().with_context(|| format!("{} is not UTF-8", options.ca_file.display()))?;
+    let ca =
+        options.ca_file.to_str().with_context(|| format!("{} is not UTF-8", options.ca_file.display()))?;
     let san = SubjectAltNameMatcher {
         san_type: if is_address { SanType::IpAddress } else { SanType::Dns }.into(),
         matcher: Some(StringMatcher {
@@ -304,14 +322,16 @@ fn tls(host: &str, is_address: bool, options: &ClusterOptions) -> Result<Transpo
         sni: if is_address { String::new() } else { host.to_owned() },
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
-            validation_context_type: Some(ValidationContextType::ValidationContext(CertificateValidationContext {
-                trusted_ca: Some(DataSource {
-                    specifier: Some(Specifier::Filename(ca.to_owned())),
+            validation_context_type: Some(ValidationContextType::ValidationContext(
+                CertificateValidationContext {
+                    trusted_ca: Some(DataSource {
+                        specifier: Some(Specifier::Filename(ca.to_owned())),
+                        ..Default::default()
+                    }),
+                    match_typed_subject_alt_names: vec![san],
                     ..Default::default()
-                }),
-                match_typed_subject_alt_names: vec![san],
-                ..Default::default()
-            })),
+                },
+            )),
             ..Default::default()
         }),
         ..Default::default()

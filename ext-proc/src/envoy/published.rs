@@ -372,7 +372,12 @@ impl State {
                 self.logged.clear();
             }
             if self.logged.insert((nack.name.clone(), nack.version)) {
-                tracing::error!(node, resource = nack.name, message = nack.message, "Envoy refused a resource");
+                tracing::error!(
+                    node,
+                    resource = nack.name,
+                    message = nack.message,
+                    "Envoy refused a resource"
+                );
             }
         }
     }

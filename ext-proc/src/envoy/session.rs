@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
+};
 use envoy_types::pb::google::protobuf::Any;
 
 /// Resources per response. Envoy applies a response in one go on its main thread.
@@ -77,7 +79,12 @@ impl TypeState {
     }
 
     /// Takes a request: subscriptions, and the answer to an earlier response. Returns the resources refused for good.
-    pub(super) fn request(&mut self, request: &DeltaDiscoveryRequest, now: Instant, settled: Instant) -> Vec<Nack> {
+    pub(super) fn request(
+        &mut self,
+        request: &DeltaDiscoveryRequest,
+        now: Instant,
+        settled: Instant,
+    ) -> Vec<Nack> {
         if !self.started {
             self.started = true;
             // A wildcard subscription may be said by saying nothing in the first request of a stream.
@@ -160,10 +167,13 @@ impl TypeState {
         self.started && self.in_flight.is_empty() && self.changed(items).next().is_none()
     }
 
-    fn changed<'a>(&'a self, items: &'a BTreeMap<String, Item>) -> impl Iterator<Item = (&'a String, &'a Item)> {
-        items
-            .iter()
-            .filter(|(name, item)| self.wants(name) && self.sent.get(*name).is_none_or(|(sent, _)| *sent != item.version))
+    fn changed<'a>(
+        &'a self,
+        items: &'a BTreeMap<String, Item>,
+    ) -> impl Iterator<Item = (&'a String, &'a Item)> {
+        items.iter().filter(|(name, item)| {
+            self.wants(name) && self.sent.get(*name).is_none_or(|(sent, _)| *sent != item.version)
+        })
     }
 
     /// What Envoy lacks. `removable`: names that vanished are withdrawn (clusters; a secret goes with its cluster).
