@@ -7,10 +7,11 @@ use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
+use super::serve::Envoy;
 use super::stores::StoreHealth;
 use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksError};
-use crate::routing::{Context, Cooldowns, LiveClusters, Settled, SnapshotHandle, Verdict, decide, settle};
+use crate::routing::{Context, Cooldowns, Settled, SnapshotHandle, Verdict, decide, settle};
 use crate::store::Counters;
 
 /// Call ids remembered to tell a batch that Envoy sends again. A duplicate that is older is told by the database.
@@ -25,7 +26,7 @@ pub(super) struct App {
     pub(super) counters: Arc<dyn Counters>,
     pub(super) books: Arc<Books>,
     pub(super) snapshot: SnapshotHandle,
-    pub(super) live: Arc<dyn LiveClusters>,
+    pub(super) envoy: Arc<dyn Envoy>,
     pub(super) cooldowns: Arc<Cooldowns>,
     pub(super) stores: StoreHealth,
     pub(super) metrics: Metrics,
@@ -41,14 +42,14 @@ impl App {
         counters: Arc<dyn Counters>,
         books: Arc<Books>,
         snapshot: SnapshotHandle,
-        live: Arc<dyn LiveClusters>,
+        envoy: Arc<dyn Envoy>,
     ) -> Arc<Self> {
         Arc::new(Self {
             keys,
             counters,
             books,
             snapshot,
-            live,
+            envoy,
             cooldowns: Cooldowns::new(),
             stores: StoreHealth::default(),
             metrics: Metrics::default(),
@@ -69,7 +70,7 @@ impl App {
             snapshot: self.snapshot.load_full(),
             keys: &*self.keys,
             counters: &self.counters,
-            live: &*self.live,
+            live: &*self.envoy,
             cooldowns: &self.cooldowns,
         };
         let verdict = decide(&context, ask).await;

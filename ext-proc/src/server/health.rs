@@ -29,7 +29,7 @@ async fn alive() -> Response {
 /// not make the replica unready: it works in a degraded mode, and so would every other replica.
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let mut reasons = Vec::new();
-    if !app.live.ready() {
+    if !app.envoy.ready() {
         reasons.push("no Envoy has acknowledged the clusters yet");
     }
     if app.is_draining() {
@@ -43,6 +43,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         "db": if app.stores.database_away() { "away" } else { "connected" },
         "counters": if app.counters.degraded() { "degraded" } else { "connected" },
         "spool": {"pending": books.pending, "last_error": books.last_error},
+        "envoy": app.envoy.status(),
         "generation": app.snapshot.load().generation,
         "attache_version": env!("CARGO_PKG_VERSION"),
     });

@@ -112,7 +112,7 @@ pub(super) fn render(app: &App) -> String {
     }
     cooldowns(&mut out, app);
     gauge(&mut out, "draining", "1 after SIGTERM.", u64::from(app.is_draining()));
-    gauge(&mut out, "ready", "1 while an Envoy has acknowledged the clusters.", u64::from(app.live.ready()));
+    gauge(&mut out, "ready", "1 while an Envoy has acknowledged the clusters.", u64::from(app.envoy.ready()));
     gauge(&mut out, "config_generation", "Snapshot in force.", app.snapshot.load().generation);
     out
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use axum::Router;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessorServer;
 use tokio::net::TcpListener;
@@ -21,14 +22,15 @@ use super::listen::UnixSocket;
 use super::{health, internal, stores, tls};
 use crate::admin::{self, AdminState};
 use crate::config::Config;
+use crate::envoy::{AdsService, ClusterOptions, Published};
 use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksOptions};
 use crate::routing::{LiveClusters, Snapshot, SnapshotHandle};
-use crate::store::{Counters, Database};
+use crate::store::{Counters, Database, open_counters, open_database};
 
 /// Longest wait for requests in progress at shutdown; a decision takes milliseconds, a usage batch an fsync.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-/// After that, connections may send what they still hold. xDS streams never end by themselves.
+/// After that, connections may send what they still hold.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
 /// Longest wait for the ledger at shutdown; what it does not take stays in the spool.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
@@ -83,9 +85,53 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn serve_until(options: ServeOptions, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let _ = (&options, shutdown);
-    anyhow::bail!("xDS is not built in yet")
+pub async fn serve_until(
+    mut options: ServeOptions,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&options.data_dir)
+        .with_context(|| format!("cannot create {}", options.data_dir.display()))?;
+    let config = Arc::clone(&options.config);
+    let database = open_database(&config.database(&options.data_dir)).await.context("database")?;
+    let counters = open_counters(&config.counters()).await.context("counters")?;
+    let clusters =
+        ClusterOptions { ca_file: options.ca_file.clone(), ..ClusterOptions::new(options.wasm.clone()) };
+    let published = Arc::new(Published::new(clusters));
+    let snapshot = std::mem::take(&mut options.snapshot);
+    published.publish(&snapshot).context("clusters for Envoy")?;
+    let ads = AdsService::new(Arc::clone(&published)).into_server();
+    let parts = Parts {
+        database,
+        counters,
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        xds: Routes::from(Router::new()).add_service(ads).into_axum_router(),
+        envoy: published,
+    };
+    run(options, parts, shutdown).await
+}
+
+/// Envoy as the server sees it: [`Published`], or a double.
+pub(super) trait Envoy: LiveClusters {
+    /// For readiness: who is connected, and which clusters they lack or refuse.
+    fn status(&self) -> serde_json::Value;
+    /// Ends the xDS streams.
+    fn close(&self);
+}
+
+impl Envoy for Published {
+    fn status(&self) -> serde_json::Value {
+        let status = Self::status(self);
+        serde_json::json!({
+            "connected": status.streams,
+            "live_clusters": status.live,
+            "waiting": status.waiting,
+            "rejected": status.rejected,
+        })
+    }
+
+    fn close(&self) {
+        Self::close(self);
+    }
 }
 
 /// What the server is put together from: stores, configuration in force, xDS.
@@ -93,7 +139,7 @@ pub(super) struct Parts {
     pub(super) database: Arc<dyn Database>,
     pub(super) counters: Arc<dyn Counters>,
     pub(super) snapshot: SnapshotHandle,
-    pub(super) live: Arc<dyn LiveClusters>,
+    pub(super) envoy: Arc<dyn Envoy>,
     /// xDS services; without a fallback of their own.
     pub(super) xds: Router,
 }
@@ -104,7 +150,7 @@ pub(super) async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let Parts { database, counters, snapshot, live, xds } = parts;
+    let Parts { database, counters, snapshot, envoy, xds } = parts;
     let config = Arc::clone(&options.config);
     let keys = KeyDirectory::new(Arc::clone(&database), config.general_settings.master_key.clone());
     let books = Books::open(BooksOptions {
@@ -113,7 +159,7 @@ pub(super) async fn run(
         snapshot: Arc::clone(&snapshot),
         interval: Duration::from_secs(config.general_settings.proxy_batch_write_at.max(1)),
     })?;
-    let app = App::new(Arc::clone(&keys), counters, Arc::clone(&books), Arc::clone(&snapshot), live);
+    let app = App::new(Arc::clone(&keys), counters, Arc::clone(&books), Arc::clone(&snapshot), envoy);
     let state = AdminState {
         keys,
         database: Arc::clone(&database),
@@ -176,6 +222,8 @@ async fn drain(app: &App, connections: &Connections) {
     if timeout(DRAIN_PATIENCE, app.work.wait()).await.is_err() {
         tracing::warn!("requests in progress cut after {} s", DRAIN_PATIENCE.as_secs());
     }
+    // Only now: without its stream Envoy counts as gone, and the last decisions would name no cluster.
+    app.envoy.close();
     connections.open.close();
     let _ = timeout(CLOSE_PATIENCE, connections.open.wait()).await;
     match timeout(FLUSH_PATIENCE, app.books.flush()).await {

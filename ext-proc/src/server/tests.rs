@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint as Target};
 use tower::service_fn;
 
-use super::serve::{Parts, ServeOptions, run};
+use super::serve::{Envoy, Parts, ServeOptions, run};
 use crate::config::{Config, Secret};
 use crate::routing::LiveClusters;
 use crate::routing::tests::{deployment, group, snapshot};
@@ -167,6 +167,14 @@ impl LiveClusters for FakeEnvoy {
     }
 }
 
+impl Envoy for FakeEnvoy {
+    fn status(&self) -> Json {
+        json!({"connected": u8::from(self.ready())})
+    }
+
+    fn close(&self) {}
+}
+
 struct Server {
     dir: tempfile::TempDir,
     socket: PathBuf,
@@ -211,7 +219,7 @@ impl Server {
             database: database.clone(),
             counters: counters.clone(),
             snapshot: Arc::new(ArcSwap::from_pointee(s)),
-            live: envoy.clone(),
+            envoy: envoy.clone(),
             xds: Router::new(),
         };
         let (stop, stopped) = oneshot::channel();
@@ -536,6 +544,7 @@ async fn readiness_waits_for_envoy_and_shows_the_stores() {
     assert!(body["reasons"][0].as_str().unwrap().contains("Envoy"));
     server.envoy.0.store(true, Ordering::Relaxed);
     let (status, body) = server.health("/health/readiness").await;
+    assert_eq!(body["envoy"]["connected"], 1);
     assert_eq!((status, &body["db"], &body["status"]), (200, &json!("connected"), &json!("healthy")));
 }
 
@@ -564,4 +573,61 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     std::fs::write(&path, "a file").unwrap();
     assert!(UnixSocket::bind(&path, 0o600).await.is_err(), "a file of someone's is not removed");
     assert!(path.exists());
+}
+
+fn testdata(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/server/testdata").join(name)
+}
+
+/// TLS client that trusts the test CA, with or without a certificate of its own.
+fn connector(certificate: bool) -> tokio_rustls::TlsConnector {
+    let read = |name: &str| std::io::BufReader::new(std::fs::File::open(testdata(name)).unwrap());
+    let certs = |name: &str| rustls_pemfile::certs(&mut read(name)).collect::<Result<Vec<_>, _>>().unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certs("ca.pem").remove(0)).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match certificate {
+        true => {
+            let key = rustls_pemfile::private_key(&mut read("client.key")).unwrap().unwrap();
+            builder.with_client_auth_cert(certs("client.pem"), key).unwrap()
+        }
+        false => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn tcp_asks_for_a_client_certificate() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    let options = super::serve::TlsOptions {
+        listen: ([127, 0, 0, 1], 0).into(),
+        cert: testdata("server.pem"),
+        key: testdata("server.key"),
+        client_ca: testdata("ca.pem"),
+    };
+    let listener = TcpListener::bind(options.listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/", axum::routing::get(async || "in"));
+    let connections = super::connections::Connections::new();
+    let acceptor = super::tls::acceptor(&options).unwrap();
+    let serving = tokio::spawn(connections.clone().serve_tcp(listener, Some(acceptor), router));
+    let get = async |certificate: bool| -> std::io::Result<String> {
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let mut tls = connector(certificate).connect(name, TcpStream::connect(address).await?).await?;
+        tls.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        tls.read_to_string(&mut text).await?;
+        Ok(text)
+    };
+    assert!(get(true).await.unwrap().ends_with("in"));
+    assert!(get(false).await.is_err(), "a client without a certificate was let in");
+    connections.stop.cancel();
+    serving.await.unwrap();
 }
