@@ -75,9 +75,17 @@ impl RedisCounters {
     }
 
     async fn run<T: ::redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        let mut connection = self.connection();
         // EVALSHA, and SCRIPT LOAD when the server does not know the script (restart, failover, flush).
-        self.limited(self.deadline, call.invoke_async(&mut connection)).await
+        let once = async || call.invoke_async(&mut self.connection()).await;
+        let twice = async {
+            match once().await {
+                // Redis closed an idle connection: no reason to degrade. Twice is once for reservations and
+                // settlements; a failure may be counted twice.
+                Err(error) if error.is_connection_dropped() => once().await,
+                answer => answer,
+            }
+        };
+        self.limited(self.deadline, twice).await
     }
 
     /// A connection whose peer vanished without a word never fails by itself: take a new one.
