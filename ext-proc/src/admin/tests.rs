@@ -16,6 +16,7 @@ use crate::keys::double::Double;
 use crate::keys::{KeyDirectory, hash};
 use crate::ledger::row_tests::{config, record};
 use crate::ledger::{Books, BooksOptions};
+use crate::store::{Database, DatabaseBackend, open_database};
 
 const MASTER: &str = "sk-master-0123456789";
 
@@ -40,14 +41,26 @@ impl Answer {
 
 struct World {
     router: Router,
-    database: Arc<Double>,
+    double: Arc<Double>,
     books: Arc<Books>,
     _dir: tempfile::TempDir,
 }
 
 impl World {
+    /// Over a database in memory that can fail.
     fn new() -> Self {
-        let (dir, database) = (tempfile::tempdir().unwrap(), Arc::new(Double::default()));
+        let double = Arc::new(Double::default());
+        Self::over(tempfile::tempdir().unwrap(), double.clone(), double)
+    }
+
+    /// Over the embedded default.
+    async fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = DatabaseBackend::Sqlite { path: dir.path().join("attache.db") };
+        Self::over(dir, open_database(&backend).await.unwrap(), Arc::default())
+    }
+
+    fn over(dir: tempfile::TempDir, database: Arc<dyn Database>, double: Arc<Double>) -> Self {
         let snapshot = Arc::new(ArcSwap::from_pointee(config()));
         let interval = Duration::from_secs(3_600);
         let spool = dir.path().join("spool");
@@ -56,13 +69,13 @@ impl World {
         let books = Books::open(options).unwrap();
         let state = AdminState {
             keys: KeyDirectory::new(database.clone(), Some(Secret::new(MASTER))),
-            database: database.clone(),
+            database,
             snapshot,
             books: books.clone(),
             config: Arc::new(Config::default()),
             version: "test",
         };
-        Self { router: router(state), database, books, _dir: dir }
+        Self { router: router(state), double, books, _dir: dir }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -96,7 +109,7 @@ impl World {
 
 #[tokio::test]
 async fn a_key_is_generated_shown_once_and_described() {
-    let world = World::new();
+    let world = World::sqlite().await;
     let body = json!({"key_alias": "ci", "models": ["chat"], "duration": "30d", "user_id": "u", "team_id": "t",
         "max_budget": 0.1, "rpm_limit": 3, "tpm_limit": null, "metadata": {"a": 1}, "budget_duration": "1d", "tags": []});
     let answer = world.post("/key/generate", body).await;
@@ -155,7 +168,7 @@ async fn a_wrong_field_is_named() {
             "{body}"
         );
     }
-    assert!(world.database.keys.lock().is_empty());
+    assert!(world.double.keys.lock().is_empty());
     let broken = world.call(Method::POST, "/key/generate", MASTER, "{\"models\": [}").await;
     assert_eq!(broken.status, 400);
     assert!(broken.text.contains("line 1 column 13"), "{}", broken.text);
@@ -167,17 +180,18 @@ async fn a_wrong_field_is_named() {
 
 #[tokio::test]
 async fn keys_and_aliases_are_unique() {
-    let world = World::new();
+    let world = World::sqlite().await;
     let own = json!({"key": "sk-my-own-key-0001", "key_alias": "mine"});
-    assert_eq!(world.key(own.clone()).await, "sk-my-own-key-0001");
-    assert_eq!(world.post("/key/generate", own).await.error().2.as_deref(), Some("key"));
+    assert_eq!(world.key(own).await, "sk-my-own-key-0001");
+    let again = json!({"key": "sk-my-own-key-0001"});
+    assert_eq!(world.post("/key/generate", again).await.error().2.as_deref(), Some("key"));
     let alias = world.post("/key/generate", json!({"key_alias": "mine"})).await;
     assert_eq!(alias.error(), (400, "invalid_request_error".to_owned(), Some("key_alias".to_owned())));
 }
 
 #[tokio::test]
 async fn an_unknown_key_works_as_soon_as_it_is_generated() {
-    let world = World::new();
+    let world = World::sqlite().await;
     let plain = "sk-my-own-key-0001";
     assert_eq!(world.get("/v1/models", plain).await.error().1, "token_not_found_in_db");
     world.key(json!({"key": plain})).await;
@@ -186,7 +200,7 @@ async fn an_unknown_key_works_as_soon_as_it_is_generated() {
 
 #[tokio::test]
 async fn blocked_expired_and_deleted_keys_stop_at_once() {
-    let world = World::new();
+    let world = World::sqlite().await;
     let key = world.key(json!({"key_alias": "one"})).await;
     assert_eq!(world.get("/models", &key).await.status, 200);
     let blocked = world.post("/key/block", json!({"key": key})).await;
@@ -276,7 +290,7 @@ async fn model_info_shows_no_credential() {
 
 #[tokio::test]
 async fn spend_is_seen_right_after_the_request() {
-    let world = World::new();
+    let world = World::sqlite().await;
     let key = world.key(json!({})).await;
     let mut mine = record("call-1");
     mine.key = hash(&key);
@@ -321,7 +335,7 @@ async fn a_database_that_is_away_is_a_503() {
     let world = World::new();
     let key = world.key(json!({})).await;
     assert_eq!(world.get("/v1/models", &key).await.status, 200);
-    world.database.away.store(true, SeqCst);
+    world.double.away.store(true, SeqCst);
     let answer = world.post("/key/generate", json!({})).await;
     assert_eq!(answer.error(), (503, "no_db_connection".to_owned(), None));
     assert_eq!(answer.headers["retry-after"], "1");

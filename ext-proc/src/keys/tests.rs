@@ -193,3 +193,57 @@ async fn a_flood_of_bad_keys_leaves_known_ones_cached() {
     assert!(keys.row(&known).await.unwrap().is_some());
     assert_eq!(store.key_reads.load(SeqCst), reads);
 }
+
+#[tokio::test]
+async fn a_key_revoked_by_another_sidecar_stops_within_a_second() {
+    let store = Arc::new(Double::default());
+    let other = KeyDirectory::new(store.clone(), None);
+    let keys = KeyDirectory::new(store.clone(), None);
+    let key = put(&store, "sk-shared-key-00000").key.hash;
+    assert!(keys.row(&key).await.unwrap().is_some());
+    let first = keys.changes(&KeyChangesAsk { contract: VERSION, epoch: String::new(), generation: 0 });
+    let ask = KeyChangesAsk { contract: VERSION, epoch: first.epoch, generation: first.generation };
+    store.keys.lock().clear();
+    other.changed(std::slice::from_ref(&key));
+    let begun = std::time::Instant::now();
+    while keys.row(&key).await.unwrap().is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(1), "still let in");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(keys.changes(&ask).hashes, [key], "the gates of this sidecar are told");
+}
+
+#[tokio::test]
+async fn spend_alone_is_no_change_and_refreshes_are_bounded() {
+    let (store, keys) = directory(Limits {
+        refresh_after: Duration::from_millis(5),
+        refreshes_per_second: 3,
+        ..Limits::default()
+    });
+    let key = put(&store, "sk-known-key-000000").key.hash;
+    let first = keys.changes(&KeyChangesAsk { contract: VERSION, epoch: String::new(), generation: 0 });
+    for _ in 0..20 {
+        store.keys.lock().get_mut(&key).unwrap().spend_nanos += 1;
+        assert!(keys.row(&key).await.unwrap().is_some());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(store.key_reads.load(SeqCst), 4, "one read, three refreshes");
+    let ask = KeyChangesAsk { contract: VERSION, epoch: first.epoch, generation: first.generation };
+    assert!(keys.changes(&ask).hashes.is_empty());
+}
+
+#[tokio::test]
+async fn a_hanging_database_does_not_hold_up_known_keys() {
+    let (store, keys) = directory(Limits {
+        positive_ttl: Duration::from_millis(20),
+        patience: Duration::from_millis(30),
+        ..Limits::default()
+    });
+    let key = put(&store, "sk-known-key-000000").key.hash;
+    assert!(keys.row(&key).await.unwrap().is_some());
+    *store.delay.lock() = Duration::from_secs(60);
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    let begun = std::time::Instant::now();
+    assert!(keys.row(&key).await.unwrap().is_some());
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+}
