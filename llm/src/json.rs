@@ -80,7 +80,7 @@ fn skip_container(data: &[u8], at: usize) -> Option<usize> {
     let mut at = at;
     loop {
         let rest = data.get(at..)?;
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))?;
+        let length = plain_len(rest)?;
         at = at.checked_add(length)?;
         match data.get(at)? {
             b'"' => {
@@ -95,6 +95,22 @@ fn skip_container(data: &[u8], at: usize) -> Option<usize> {
             return Some(at);
         }
     }
+}
+
+/// Bytes before the next quote, brace or bracket.
+fn plain_len(data: &[u8]) -> Option<usize> {
+    // Bit 5 tells `[` from `{` and `]` from `}`.
+    find_byte(data, |byte| byte == b'"' || matches!(byte | 0x20, b'{' | b'}'))
+}
+
+/// Place of the first byte that is `special`. Looks at sixteen at a time without a branch for each, so that the
+/// compiler can use vector instructions: prompts and embeddings are long and mostly plain.
+pub(crate) fn find_byte(data: &[u8], special: impl Fn(u8) -> bool) -> Option<usize> {
+    let (blocks, _) = data.as_chunks::<16>();
+    let any = |block: &[u8; 16]| block.iter().fold(false, |any, byte| any | special(*byte));
+    let clean = blocks.iter().take_while(|block| !any(block)).count().saturating_mul(16);
+    let found = data.get(clean..)?.iter().position(|byte| special(*byte))?;
+    clean.checked_add(found)
 }
 
 /// End of the string whose opening quote is at `at`.

@@ -2,6 +2,7 @@
 //! partial UTF-8 sequence and nothing else.
 
 use super::ScanError;
+use crate::json::find_byte;
 
 /// Kind of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,8 +282,8 @@ impl Lexer {
 
     /// Reads string text up to a quote, an escape or the end of the slice; returns what is left of the slice.
     fn text<'a>(&mut self, rest: &'a [u8], at: usize, sink: &mut impl Sink) -> Result<&'a [u8], ScanError> {
-        let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-        let length = rest.iter().position(special).unwrap_or(rest.len());
+        let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        let length = find_byte(rest, special).unwrap_or(rest.len());
         let (plain, tail) = rest.split_at_checked(length).unwrap_or((rest, &[]));
         self.utf8(plain, tail.is_empty(), at, sink)?;
         let Some((byte, after)) = tail.split_first() else { return Ok(tail) };
