@@ -122,10 +122,13 @@ impl Answer {
         }
         if kind.starts_with("text/event-stream") {
             self.mode = Mode::HeldStream;
+            // Cut or stalled while held is no answer: it must count against the deployment.
+            self.outcome = AttemptOutcome::NoAnswer;
             return Opening { hold: true, drop_length: true, ..Opening::default() };
         }
         if kind.starts_with("application/json") || kind.is_empty() {
             self.mode = Mode::HeldJson;
+            self.outcome = AttemptOutcome::NoAnswer;
             return Opening { hold: true, drop_length: true, ..Opening::default() };
         }
         Opening::default()
@@ -162,7 +165,15 @@ impl Answer {
             Mode::Swallow => Flow::Send(Vec::new()),
             Mode::HeldJson | Mode::Error { .. } if !wanted => Flow::Hold,
             Mode::Error { status } => {
-                let body = error_body(*status, data.get(..MAX_ERROR).unwrap_or(data));
+                let body = match *status {
+                    // The provider speaks of the gateway's credential. Its words would send the caller looking for
+                    // a fault in a key that is good.
+                    401 | 403 => {
+                        let message = "The upstream refused the gateway's own credential or access.";
+                        envelope(message, kind_of_status(*status), None, Some(&status.to_string()))
+                    }
+                    status => error_body(status, data.get(..MAX_ERROR).unwrap_or(data)),
+                };
                 self.mode = Mode::Swallow;
                 Flow::Send(body)
             }

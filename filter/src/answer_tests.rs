@@ -117,3 +117,26 @@ fn what_cannot_be_read_passes() {
     answer.body(&[], true);
     assert_eq!(answer.outcome(), AttemptOutcome::Complete);
 }
+
+#[test]
+fn an_answer_that_is_cut_while_held_is_no_answer() {
+    for (content_type, part) in [("text/event-stream", &b"data: {\"a"[..]), ("application/json", b"{\"a")] {
+        let (mut answer, opening) = open(200, content_type);
+        assert!(opening.hold, "{content_type}");
+        assert_eq!(answer.outcome(), AttemptOutcome::NoAnswer, "headers alone, {content_type}");
+        assert_eq!(answer.body(part, false), Flow::Hold);
+        assert_eq!(answer.outcome(), AttemptOutcome::NoAnswer, "part of the first event, {content_type}");
+    }
+}
+
+#[test]
+fn a_refused_gateway_credential_does_not_look_like_the_callers() {
+    for status in [401, 403] {
+        let (mut answer, opening) = open(status, "application/json");
+        assert_eq!(opening.status, None, "the status stays");
+        let theirs = br#"{"error":{"message":"Incorrect API key provided: sk-x","code":"invalid_api_key"}}"#;
+        let Flow::Send(body) = answer.body(theirs, true) else { panic!("the body is whole") };
+        let text = String::from_utf8(body).unwrap();
+        assert!(text.contains("upstream") && !text.contains("invalid_api_key"), "{text}");
+    }
+}

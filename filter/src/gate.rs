@@ -14,7 +14,7 @@ use attache_llm::contract::{
     ASK_HEADER, AttemptOutcome, GateConfig, HEADER_PREFIX, KeyRecord, METADATA_NAMESPACE, NOTE_KEY, Note,
     VERSION,
 };
-use attache_llm::error::ApiError;
+use attache_llm::error::{ApiError, envelope, kind_of_status};
 use attache_llm::path::{self, Endpoint, ParsedPath};
 use attache_llm::scan::{BodyScan, ScanLimits, Scanned};
 use proxy_wasm::hostcalls;
@@ -46,6 +46,8 @@ pub struct Gate {
     hash: Hash,
     /// What the sidecar decided, once it is known.
     note: Option<Note>,
+    /// A body was made for an answer that had none.
+    body_given: bool,
 }
 
 /// What may happen after a step forward.
@@ -68,6 +70,7 @@ impl Gate {
             request_id: String::new(),
             hash: Hash::default(),
             note: None,
+            body_given: false,
         }
     }
 
@@ -372,11 +375,12 @@ impl HttpContext for Gate {
         }
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        if self.ours {
-            self.answer_headers();
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        if !self.ours {
+            return Action::Continue;
         }
-        Action::Continue
+        self.answer_headers();
+        if end_of_stream && self.give_body() { Action::Pause } else { Action::Continue }
     }
 
     fn on_log(&mut self) {
@@ -387,6 +391,32 @@ impl HttpContext for Gate {
 }
 
 impl Gate {
+    /// An error without a body gets one. Here and not in the adapter: there is no way to add a body to headers that
+    /// end a response but a local reply, which in an upstream filter would end the request instead of the attempt.
+    fn give_body(&mut self) -> bool {
+        let headers = host::headers(MapType::HttpResponseHeaders);
+        let status = find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        if status < 400 || self.body_given {
+            return false;
+        }
+        self.body_given = true;
+        let body = envelope(
+            "The upstream sent no usable answer.",
+            kind_of_status(status),
+            None,
+            Some(&status.to_string()),
+        );
+        let own = |name: &str| name.starts_with(':') || matches!(name, "content-length" | "content-type");
+        let kept = headers.iter().filter(|(name, _)| !own(name));
+        let mut reply: Vec<(&str, &str)> = kept
+            .filter_map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value).ok()?)))
+            .collect();
+        reply.push(("content-type", "application/json"));
+        // No reply marker here: the request's headers are out of reach by now, and the SDK panics on the attempt.
+        let _ = hostcalls::send_http_response(u32::from(status), reply, Some(&body));
+        true
+    }
+
     fn answer_headers(&mut self) {
         const MAP: MapType = MapType::HttpResponseHeaders;
         let headers = host::headers(MAP);

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _};
 use tokio::sync::watch;
 
-use super::errors::{broken, is_refusal, migration_error, unavailable};
+use super::errors::{broken, is_refusal, migration_error, store_error, unavailable};
 use super::lease::Lease;
 use crate::config::Secret;
 use crate::store::StoreError;
@@ -124,16 +124,15 @@ async fn migrate(options: &PgConnectOptions, connect_timeout: Duration) -> State
     let mut connection = match tokio::time::timeout(connect_timeout, options.connect()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) if is_refusal(&error) => return State::Refused(error.to_string()),
-        Ok(Err(error)) => return State::Waiting(error.to_string()),
+        Ok(Err(error)) => return State::Waiting(store_error(BACKEND, &error).to_string()),
         Err(_) => return State::Waiting("no connection in time".into()),
     };
     // Holds an advisory lock meanwhile: sidecars that start together take turns.
     let outcome = migrator().run_direct(None, &mut connection, false).await;
     let state = match outcome.map_err(|error| migration_error(BACKEND, &error)) {
         Ok(()) => State::Ready,
-        Err(StoreError::Broken { reason, .. }) => State::Refused(reason),
         Err(StoreError::Unavailable { reason, .. }) => State::Waiting(reason),
-        Err(error) => State::Waiting(error.to_string()),
+        Err(error) => State::Refused(error.to_string()),
     };
     let _ = connection.close().await;
     state
