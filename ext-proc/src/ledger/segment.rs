@@ -27,14 +27,25 @@ pub(super) struct Segment {
     length: u64,
 }
 
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock to a child process that is between fork and exec.
+        let _ = self.file.unlock();
+    }
+}
+
 impl Segment {
     /// Makes a new segment, locked, its directory entry on disk.
+    ///
+    /// It is locked before it gets the name that readers look for: a reader that found it unlocked would take it
+    /// for a dead process's, and delete it under our feet.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
         let millis = crate::routing::now_ms();
-        let name = format!("{millis:016}-{:08x}.{EXTENSION}", rand::random::<u32>());
-        let path = dir.join(name);
-        let file = OpenOptions::new().append(true).create_new(true).open(&path)?;
+        let path = dir.join(format!("{millis:016}-{:08x}.{EXTENSION}", rand::random::<u32>()));
+        let unborn = path.with_extension("new");
+        let file = OpenOptions::new().append(true).create_new(true).open(&unborn)?;
         file.lock()?;
+        std::fs::rename(&unborn, &path)?;
         File::open(dir)?.sync_all()?;
         Ok(Self { path, file, length: 0 })
     }

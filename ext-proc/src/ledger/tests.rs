@@ -57,7 +57,7 @@ async fn accepted_records_reach_the_database_once_and_leave_the_spool() {
     assert_eq!(database.rows.lock()["1"].cost_nanos, Some(20), "priced");
     let status = books.status();
     assert_eq!((status.pending, status.oldest_age, status.last_error), (0, None, None));
-    assert_eq!(files(dir.path()), [String::new(); 0]);
+    assert_eq!(files(dir.path()), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -159,6 +159,21 @@ async fn a_segment_that_another_process_writes_is_left_alone() {
     drop(foreign);
     drain(&books, dir.path()).await;
     assert_eq!(database.rows.lock().len(), 1, "its writer is dead");
+}
+
+#[test]
+fn a_segment_is_locked_from_the_moment_it_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        let writer =
+            scope.spawn(|| (0..300).map(|_| Segment::create(dir.path()).unwrap()).collect::<Vec<_>>());
+        while !writer.is_finished() {
+            for path in segment::list(dir.path()).unwrap() {
+                assert!(segment::read(&path).unwrap().is_none(), "{} was readable", path.display());
+            }
+        }
+        assert_eq!(writer.join().unwrap().len(), 300);
+    });
 }
 
 #[tokio::test]
@@ -291,7 +306,7 @@ fn tear(spool: &Path, length: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_accepted_record_ends_in_the_database_exactly_once(steps in prop::collection::vec(step(), 1..25)) {
