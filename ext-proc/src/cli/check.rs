@@ -1,0 +1,31 @@
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigFlag, DataDir};
+use crate::config::{self, Env};
+use crate::prices::PriceTable;
+
+/// `attache check`: everything that can be known without a network.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigFlag,
+    #[command(flatten)]
+    data: DataDir,
+}
+
+impl Check {
+    pub(super) fn run(self) -> ExitCode {
+        let prices = match PriceTable::for_data_dir(&self.data.data_dir) {
+            Ok(prices) => prices,
+            Err(error) => {
+                eprintln!("attache: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let report = config::check(&self.config.config, &Env::process(), &prices);
+        println!("{report}");
+        if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}

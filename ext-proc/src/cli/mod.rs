@@ -1,0 +1,92 @@
+//! The command line: `serve`, `check`, `envoy`, `prices`. Thin: each command parses its flags, calls one part
+//! and prints.
+
+mod check;
+mod envoy;
+mod prices;
+mod serve;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Env, Loaded};
+
+/// Attaché: the sidecar of an LLM gateway that lives inside Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "attache", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar: ext_proc, xDS, key and usage endpoints, admin API, health listener.
+    Serve(serve::Serve),
+    /// Validate a configuration file offline and show what it means.
+    Check(check::Check),
+    /// Print the Envoy bootstrap that this configuration needs.
+    Envoy(envoy::Envoy),
+    /// Look at the price table, or import a newer one.
+    #[command(subcommand)]
+    Prices(prices::Prices),
+}
+
+/// Flags that every command with a configuration shares.
+#[derive(Debug, Args)]
+struct ConfigFlag {
+    /// LiteLLM-style YAML file.
+    #[arg(long, short, env = "ATTACHE_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Where the sidecar keeps its files (SQLite, spool, socket).
+#[derive(Debug, Args)]
+struct DataDir {
+    /// Folder for the embedded database, the usage spool, the price table and the socket.
+    #[arg(long, env = "ATTACHE_DATA_DIR", default_value = ".attache/data", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Unix socket between Envoy and the sidecar [default: <data-dir>/attache.sock].
+    #[arg(long, env = "ATTACHE_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl DataDir {
+    /// Envoy may run in another folder: the path is made absolute.
+    fn socket(&self) -> anyhow::Result<PathBuf> {
+        let path = self.socket.clone().unwrap_or_else(|| self.data_dir.join("attache.sock"));
+        Ok(std::path::absolute(path)?)
+    }
+}
+
+/// Parses the arguments and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(command) => report(command.run()),
+        Command::Check(command) => command.run(),
+        Command::Envoy(command) => report(command.run()),
+        Command::Prices(command) => report(command.run()),
+    }
+}
+
+fn report(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("attache: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Loads a configuration with the process's environment, printing warnings to standard error.
+fn load(path: &Path) -> anyhow::Result<Loaded> {
+    let loaded = config::load(path, &Env::process())?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded)
+}
