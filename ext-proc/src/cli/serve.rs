@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -26,9 +27,9 @@ pub(super) struct Serve {
     /// The filter, as Envoy will find it: upstream clusters name it.
     #[arg(long, env = "ATTACHE_WASM", default_value = ".attache/attache_filter.wasm", value_name = "FILE")]
     wasm: PathBuf,
-    /// CA bundle with which Envoy verifies providers [default: the system's].
-    #[arg(long, env = "ATTACHE_CA_FILE", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    /// CA bundle with which Envoy verifies providers, as Envoy will find it.
+    #[arg(long, env = "ATTACHE_CA_FILE", default_value = "/etc/ssl/certs/ca-certificates.crt", value_name = "FILE")]
+    ca_file: PathBuf,
     #[command(flatten)]
     tls: Tls,
     /// Log lines as text or as JSON. What is logged is set by RUST_LOG.
@@ -70,7 +71,7 @@ impl Serve {
         }
         let snapshot = config::snapshot(&loaded.config, &prices, 1, &env)?;
         let options = ServeOptions {
-            config: loaded.config,
+            config: Arc::new(loaded.config),
             snapshot,
             socket: self.data.socket()?,
             data_dir: self.data.data_dir,
@@ -78,7 +79,7 @@ impl Serve {
             tls: self.tls.options()?,
             health_listen: self.health_listen,
             wasm: std::path::absolute(&self.wasm)?,
-            ca_file: self.ca_file.map(std::path::absolute).transpose()?,
+            ca_file: std::path::absolute(&self.ca_file)?,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(server::serve(options))
