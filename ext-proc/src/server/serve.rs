@@ -224,10 +224,12 @@ async fn drain(app: &App, connections: &Connections) {
     }
     // Only now: without its stream Envoy counts as gone, and the last decisions would name no cluster.
     app.envoy.close();
+    tracing::debug!("requests in progress are done");
     connections.open.close();
     let _ = timeout(CLOSE_PATIENCE, connections.open.wait()).await;
+    tracing::debug!("connections are closed");
     match timeout(FLUSH_PATIENCE, app.books.flush()).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => tracing::info!("ledger flushed, stopping"),
         Ok(Err(error)) => tracing::error!(%error, "ledger not flushed"),
         Err(_) => tracing::error!("ledger not flushed in time: its rows are safe in the spool"),
     }
