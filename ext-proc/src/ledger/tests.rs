@@ -167,9 +167,10 @@ fn a_segment_is_locked_from_the_moment_it_is_seen() {
     std::thread::scope(|scope| {
         let writer =
             scope.spawn(|| (0..300).map(|_| Segment::create(dir.path()).unwrap()).collect::<Vec<_>>());
+        // The newest one only: the race is lost within microseconds, or never.
         while !writer.is_finished() {
-            for path in segment::list(dir.path()).unwrap() {
-                assert!(segment::read(&path).unwrap().is_none(), "{} was readable", path.display());
+            if let Some(path) = segment::list(dir.path()).unwrap().last() {
+                assert!(segment::read(path).unwrap().is_none(), "{} was readable", path.display());
             }
         }
         assert_eq!(writer.join().unwrap().len(), 300);
