@@ -1,13 +1,15 @@
 //! The server over a real Unix socket, with doubles for the stores and for xDS.
 
+mod doubles;
+mod tls;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use attache_llm::contract::{
     ASK_HEADER, Ask, AttemptOutcome, AttemptRecord, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, MASTER_KEY_HASH, Note,
     USAGE_PATH, UsageBatch, UsageRecord, VERSION,
@@ -25,7 +27,6 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -33,147 +34,12 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint as Target};
 use tower::service_fn;
 
-use super::serve::{Envoy, Parts, ServeOptions, run};
+use doubles::{FakeCounters, FakeDatabase, FakeEnvoy};
+
+use super::serve::{Parts, ServeOptions, run};
 use crate::config::{Config, Secret};
-use crate::routing::LiveClusters;
 use crate::routing::tests::{deployment, group, snapshot};
-use crate::store::{
-    Charge, Cooldown, Counters, KeyRow, KeyStore, Ledger, LedgerTotals, NewKey, SpendRow, StoreError,
-};
-
-/// Keys and rows in maps.
-#[derive(Default)]
-struct FakeDatabase {
-    keys: Mutex<HashMap<String, KeyRow>>,
-    rows: Mutex<HashMap<String, SpendRow>>,
-    away: AtomicBool,
-}
-
-impl FakeDatabase {
-    fn check(&self) -> Result<(), StoreError> {
-        match self.away.load(Ordering::Relaxed) {
-            true => Err(StoreError::Unavailable { backend: "postgres", reason: "gone".into() }),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl KeyStore for FakeDatabase {
-    async fn key(&self, hash: &str) -> Result<Option<KeyRow>, StoreError> {
-        self.check()?;
-        Ok(self.keys.lock().get(hash).cloned())
-    }
-
-    async fn insert_key(&self, key: NewKey) -> Result<KeyRow, StoreError> {
-        self.check()?;
-        let row = KeyRow { key, blocked: false, spend_nanos: 0, created_ms: 0, updated_ms: 0 };
-        self.keys.lock().insert(row.key.hash.clone(), row.clone());
-        Ok(row)
-    }
-
-    async fn delete_keys(&self, hashes: &[String]) -> Result<Vec<String>, StoreError> {
-        let mut keys = self.keys.lock();
-        Ok(hashes.iter().filter(|h| keys.remove(*h).is_some()).cloned().collect())
-    }
-
-    async fn hashes_of_aliases(&self, _: &[String]) -> Result<Vec<(String, String)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn set_blocked(&self, hash: &str, blocked: bool) -> Result<Option<KeyRow>, StoreError> {
-        let mut keys = self.keys.lock();
-        Ok(keys.get_mut(hash).map(|row| {
-            row.blocked = blocked;
-            row.clone()
-        }))
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.check()
-    }
-}
-
-#[async_trait]
-impl Ledger for FakeDatabase {
-    async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError> {
-        self.check()?;
-        let mut known = self.rows.lock();
-        let new = rows.iter().filter(|row| known.insert(row.call_id.clone(), (*row).clone()).is_none());
-        Ok(new.count() as u64)
-    }
-
-    async fn rows(&self, _: Option<&str>, _: u32) -> Result<Vec<SpendRow>, StoreError> {
-        Ok(self.rows.lock().values().cloned().collect())
-    }
-
-    async fn row(&self, call_id: &str) -> Result<Option<SpendRow>, StoreError> {
-        Ok(self.rows.lock().get(call_id).cloned())
-    }
-
-    async fn totals(&self) -> Result<LedgerTotals, StoreError> {
-        Ok(LedgerTotals { rows: self.rows.lock().len() as u64, ..LedgerTotals::default() })
-    }
-}
-
-#[derive(Default)]
-struct FakeCounters {
-    reserved: Mutex<HashMap<String, Vec<Charge>>>,
-    settled: AtomicU64,
-    failures: AtomicU64,
-}
-
-#[async_trait]
-impl Counters for FakeCounters {
-    async fn reserve(&self, id: &str, charges: &[Charge], _: Duration) -> Result<(), StoreError> {
-        self.reserved.lock().insert(id.to_owned(), charges.to_vec());
-        Ok(())
-    }
-
-    async fn settle(&self, id: &str, _: &[Charge]) -> Result<bool, StoreError> {
-        let known = self.reserved.lock().remove(id).is_some();
-        self.settled.fetch_add(u64::from(known), Ordering::Relaxed);
-        Ok(known)
-    }
-
-    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![0; counters.len()])
-    }
-
-    async fn record_failure(&self, _: &Cooldown) -> Result<Option<u64>, StoreError> {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        Ok(None)
-    }
-
-    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-/// Every cluster is live once Envoy is there.
-struct FakeEnvoy(AtomicBool);
-
-impl LiveClusters for FakeEnvoy {
-    fn is_live(&self, _: &str) -> bool {
-        self.ready()
-    }
-
-    fn ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Envoy for FakeEnvoy {
-    fn status(&self) -> Json {
-        json!({"connected": u8::from(self.ready())})
-    }
-
-    fn close(&self) {}
-}
+use crate::store::Ledger;
 
 struct Server {
     dir: tempfile::TempDir,
@@ -573,61 +439,4 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     std::fs::write(&path, "a file").unwrap();
     assert!(UnixSocket::bind(&path, 0o600).await.is_err(), "a file of someone's is not removed");
     assert!(path.exists());
-}
-
-fn testdata(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/server/testdata").join(name)
-}
-
-/// TLS client that trusts the test CA, with or without a certificate of its own.
-fn connector(certificate: bool) -> tokio_rustls::TlsConnector {
-    let read = |name: &str| std::io::BufReader::new(std::fs::File::open(testdata(name)).unwrap());
-    let certs = |name: &str| rustls_pemfile::certs(&mut read(name)).collect::<Result<Vec<_>, _>>().unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certs("ca.pem").remove(0)).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut config = match certificate {
-        true => {
-            let key = rustls_pemfile::private_key(&mut read("client.key")).unwrap().unwrap();
-            builder.with_client_auth_cert(certs("client.pem"), key).unwrap()
-        }
-        false => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-}
-
-#[tokio::test]
-async fn tcp_asks_for_a_client_certificate() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-
-    let options = super::serve::TlsOptions {
-        listen: ([127, 0, 0, 1], 0).into(),
-        cert: testdata("server.pem"),
-        key: testdata("server.key"),
-        client_ca: testdata("ca.pem"),
-    };
-    let listener = TcpListener::bind(options.listen).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = Router::new().route("/", axum::routing::get(async || "in"));
-    let connections = super::connections::Connections::new();
-    let acceptor = super::tls::acceptor(&options).unwrap();
-    let serving = tokio::spawn(connections.clone().serve_tcp(listener, Some(acceptor), router));
-    let get = async |certificate: bool| -> std::io::Result<String> {
-        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        let mut tls = connector(certificate).connect(name, TcpStream::connect(address).await?).await?;
-        tls.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-        let mut text = String::new();
-        tls.read_to_string(&mut text).await?;
-        Ok(text)
-    };
-    assert!(get(true).await.unwrap().ends_with("in"));
-    assert!(get(false).await.is_err(), "a client without a certificate was let in");
-    connections.stop.cancel();
-    serving.await.unwrap();
 }
