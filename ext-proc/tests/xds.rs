@@ -4,8 +4,11 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
+use attache::envoy::{BootstrapOptions, ListenerTls, SidecarAddress};
 use attache::routing::LiveClusters;
-use rig::{PLAN, REFUSE, Rig, Upstream, deployment, request, snapshot, until};
+use rig::{
+    PLAN, REFUSE, Rig, Upstream, deployment, request, snapshot, testdata, until, validate, write_filter,
+};
 
 const LOCAL: &str = "127.0.0.1";
 
@@ -264,4 +267,44 @@ async fn access_log_is_one_json_line_without_secrets() {
     assert_eq!((&line["path"], &line["status"]), (&"/v1/chat/completions".into(), &200.into()), "{line}");
     assert_eq!((&line["cluster"], &line["attempts"]), (&"g/a".into(), &1.into()), "{line}");
     assert_eq!(lines()[1]["route"], "admin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_are_reached_with_http2_over_tls_and_their_names_are_checked() {
+    let good = Upstream::start_tls(200).await;
+    let rig = Rig::with_options(|options| options.ca_file = testdata("ca.pem"), |published| published);
+    let tls = |id, host| {
+        let mut deployment = deployment(id, host, good.port(), "t");
+        deployment.tls = true;
+        deployment
+    };
+    // The certificate is for localhost.
+    rig.published.publish(&snapshot(1, vec![tls("g/right", "localhost"), tls("g/wrong", LOCAL)])).unwrap();
+    let envoy = rig.envoy();
+    rig.wait_ready().await;
+    let answer = envoy.chat("g/wrong,g/right").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "upstream 200 2"));
+    assert_eq!(good.seen().len(), 1, "no request with a credential before the name is checked");
+    assert_eq!(good.seen()[0]["test-http-version"], "HTTP/2.0");
+}
+
+#[test]
+fn every_variant_of_the_bootstrap_is_valid_to_envoy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, cert, key) = (testdata("ca.pem"), testdata("server.pem"), testdata("server.key"));
+    let unix = SidecarAddress::Unix(dir.path().join("attache.sock"));
+    let tcp = |host: &str| SidecarAddress::Tcp {
+        host: host.into(),
+        port: 4443,
+        ca: ca.clone(),
+        cert: testdata("client.pem"),
+        key: testdata("client.key"),
+    };
+    for (number, sidecar) in [unix, tcp("sidecar.internal"), tcp("10.0.0.1")].into_iter().enumerate() {
+        let mut options = BootstrapOptions::new(sidecar, write_filter(dir.path()));
+        options.access_log = number == 0;
+        let client_ca = (number == 2).then(|| ca.clone());
+        options.tls = (number > 0).then(|| ListenerTls { cert: cert.clone(), key: key.clone(), client_ca });
+        validate(dir.path(), &options);
+    }
 }

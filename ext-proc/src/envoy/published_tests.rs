@@ -1,1 +1,131 @@
+use std::sync::Arc;
+use std::thread::sleep;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
+
+use super::*;
+use crate::config::Secret as Plain;
+use crate::routing::Deployment;
+
+fn deployment(cluster: &str, key: Option<&str>) -> Deployment {
+    let meta = serde_json::from_value(serde_json::json!({
+        "contract": 1, "id": cluster, "group": "g", "provider": "openai", "model": "m",
+        "authority": "h", "base_path": "/v1",
+    }))
+    .unwrap();
+    Deployment {
+        meta,
+        cluster: cluster.into(),
+        host: "h".into(),
+        port: 443,
+        tls: true,
+        credential: key.map(|key| ("authorization".into(), Plain::new(key))),
+        weight: None,
+        rpm: None,
+        tpm: None,
+        timeout: None,
+        stream_timeout: None,
+        allowed_fails: None,
+        cooldown: None,
+        mode: None,
+    }
+}
+
+fn snapshot(deployments: Vec<Deployment>) -> Snapshot {
+    let deployments = deployments
+        .into_iter()
+        .map(|deployment| (deployment.meta.id.clone(), Arc::new(deployment)))
+        .collect();
+    Snapshot { generation: 7, deployments, ..Snapshot::default() }
+}
+
+fn published() -> Published {
+    Published::new(ClusterOptions::new("/f.wasm".into()))
+}
+
+fn ask(published: &Published, id: u64, type_url: String, names: &[String]) {
+    let request = DeltaDiscoveryRequest {
+        node: Some(Node { id: "e".into(), ..Node::default() }),
+        type_url,
+        resource_names_subscribe: names.to_vec(),
+        ..Default::default()
+    };
+    published.request(id, &request);
+}
+
+/// Acknowledges everything there is, of one type.
+fn acknowledge(published: &Published, id: u64, responses: &[DeltaDiscoveryResponse]) {
+    for response in responses {
+        let request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..Default::default()
+        };
+        published.request(id, &request);
+    }
+}
+
+fn settle(published: &Published) {
+    sleep(SETTLE + Duration::from_millis(5));
+    published.tick();
+}
+
+#[test]
+fn a_cluster_is_live_only_with_its_secret() {
+    let published = published();
+    published.publish(&snapshot(vec![deployment("g/a", Some("k"))])).unwrap();
+    let id = published.connect();
+    ask(&published, id, Cluster::type_url(), &[]);
+    acknowledge(&published, id, &published.responses(id));
+    settle(&published);
+    assert!(!published.is_live("g/a"), "without its secret the cluster still warms up");
+    assert_eq!(published.status().waiting, ["g/a"]);
+    ask(&published, id, Secret::type_url(), &["credential/g/a".into()]);
+    let secrets = published.responses(id);
+    assert_eq!(secrets[0].system_version_info, "7");
+    acknowledge(&published, id, &secrets);
+    assert!(!published.is_live("g/a"), "the workers follow a moment later");
+    settle(&published);
+    assert!(published.is_live("g/a") && published.ready());
+}
+
+#[test]
+fn nothing_is_ready_before_the_first_configuration() {
+    let published = published();
+    let id = published.connect();
+    ask(&published, id, Cluster::type_url(), &[]);
+    acknowledge(&published, id, &published.responses(id));
+    settle(&published);
+    assert!(!published.ready());
+}
+
+#[test]
+fn versions_of_secrets_tell_nothing_about_them() {
+    let version = |published: &Published| {
+        published.publish(&snapshot(vec![deployment("g/a", Some("k"))])).unwrap();
+        let state = published.state.lock();
+        (state.clusters["g/a"].version.clone(), state.secrets["credential/g/a"].version.clone())
+    };
+    let (one, other) = (published(), published());
+    let (first, second) = (version(&one), version(&other));
+    assert_eq!(first.0, second.0, "a restart must not make Envoy replace its clusters");
+    assert_ne!(first.1, second.1);
+    assert_eq!(version(&one), first);
+}
+
+#[test]
+fn refusals_are_logged_once() {
+    let mut state = State::default();
+    let nack = || Nack { name: "a".into(), version: "1".into(), message: "no".into() };
+    state.log_nacks("one", vec![nack()]);
+    state.log_nacks("two", vec![nack()]);
+    assert_eq!(state.logged.len(), 1);
+}
+
+#[test]
+fn closing_wakes_the_streams() {
+    let published = published();
+    let mut changes = published.changes();
+    published.close();
+    assert!(changes.has_changed().unwrap() && changes.borrow_and_update().closed);
+}

@@ -114,7 +114,7 @@ impl TypeState {
                 self.acknowledge(flight, now);
                 Vec::new()
             }
-            (Some(flight), Some(error)) => self.reject(flight, &error.message, now),
+            (Some(flight), Some(error)) => self.reject(flight, &error.message),
             (None, _) => Vec::new(),
         }
     }
@@ -133,7 +133,7 @@ impl TypeState {
     }
 
     /// A refused response of several resources says little: each is sent again on its own.
-    fn reject(&mut self, flight: Flight, message: &str, _now: Instant) -> Vec<Nack> {
+    fn reject(&mut self, flight: Flight, message: &str) -> Vec<Nack> {
         let single = flight.added.len() == 1 && flight.removed.is_empty();
         let mut nacks = Vec::new();
         for (name, version) in flight.added {

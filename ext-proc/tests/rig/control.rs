@@ -18,7 +18,10 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -149,20 +152,56 @@ pub struct Upstream {
 
 impl Upstream {
     pub async fn start(status: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<HashMap<String, String>>>> = Arc::default();
-        let log = Arc::clone(&seen);
-        let router = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let router = upstream.router(status);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        upstream
+    }
+
+    /// The same behind TLS, HTTP/2 by ALPN, with a certificate for `localhost`.
+    pub async fn start_tls(status: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let read = |name| std::fs::read(super::testdata(name)).unwrap();
+        let certs = rustls_pemfile::certs(&mut read("server.pem").as_slice()).map(Result::unwrap).collect();
+        let key = rustls_pemfile::private_key(&mut read("server.key").as_slice()).unwrap().unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certs, key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let router = upstream.router(status);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A peer that does not like the certificate ends the handshake.
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let service = TowerToHyperService::new(router.clone());
+                tokio::spawn(async move {
+                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        upstream
+    }
+
+    fn router(&self, status: u16) -> axum::Router {
+        let log = Arc::clone(&self.seen);
+        axum::Router::new().fallback(async move |request: axum::extract::Request| {
             let headers = request.headers().iter();
-            let headers =
-                headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("").to_owned()));
-            log.lock().push(headers.collect());
+            let mut headers: HashMap<_, _> = headers
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("").to_owned()))
+                .collect();
+            headers.insert("test-http-version".into(), format!("{:?}", request.version()));
+            log.lock().push(headers);
             let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
             (axum::http::StatusCode::from_u16(status).unwrap(), format!("upstream {status} {}", body.len()))
-        });
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, seen }
+        })
     }
 
     pub fn port(&self) -> u16 {

