@@ -106,7 +106,12 @@ def fallbacks(client):
 
 def spend(stack, rows_wanted):
     title("The books (GET /spend/logs)")
-    rows = wait_for("spend rows", lambda: (r := stack.call("GET", "/spend/logs")) and len(r) >= rows_wanted and r, 15)
+
+    def complete():
+        rows = stack.call("GET", "/spend/logs")
+        return rows if sum(row["status"] == "success" for row in rows) >= rows_wanted else None
+
+    rows = wait_for(f"{rows_wanted} spend rows", complete, 15, 0.2)
     rows.sort(key=lambda row: row["startTime"])
     print(f"  {'model group':24}{'answered by':26}{'status':10}{'prompt':>7}{'completion':>12}{'cost':>14}")
     for row in rows:

@@ -27,8 +27,9 @@ def curl(gateway, tmp_path, body, *options):
     command = ["curl", "-sS", "-i", "--max-time", "60", "-H", f"authorization: Bearer {gateway.default_key}", "-H",
                "content-type: application/json", "-H", "Expect:", "--data-binary", f"@{file}", "-w", "\n%{http_code}",
                *options, f"{gateway.url}/v1/chat/completions"]
-    done = subprocess.run(command, text=True, capture_output=True, check=False)
-    return Answered(done.stdout)
+    # Not in text mode: that would make one of the two line ends that part head and body.
+    done = subprocess.run(command, capture_output=True, check=False)
+    return Answered(done.stdout.decode())
 
 
 WAYS = {"http1": [], "chunked": ["-H", "Transfer-Encoding: chunked"], "http2": ["--http2-prior-knowledge"]}

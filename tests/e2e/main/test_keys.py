@@ -29,7 +29,7 @@ def test_master_key(gateway):
 
 @pytest.mark.parametrize("headers, kind", [
     ({}, "auth_error"),
-    ({"authorization": "Bearer "}, "auth_error"),
+    ({"authorization": "Bearer"}, "auth_error"),
     ({"authorization": "Basic dXNlcjpwYXNz"}, "auth_error"),
     ({"authorization": "Bearer not-a-key"}, "auth_error"),
     ({"authorization": "Bearer sk-nobody-knows-this-one"}, "token_not_found_in_db"),
