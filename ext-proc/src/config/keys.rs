@@ -112,7 +112,7 @@ pub(super) static PARAMS: Section = Section {
             "Tokens per minute; the weight when the group has neither weights nor rpm.",
         ),
         key("weight", Kind::Count, "", "Share of the group's traffic; 0 only when all others are gone."),
-        key("timeout", Kind::Seconds, "the router's", "One request, all its attempts included."),
+        key("timeout", Kind::Seconds, "the router's", "One attempt. The next one of the plan follows."),
         key("stream_timeout", Kind::Seconds, "the router's", "To the first event of a stream."),
         key("cooldown_time", Kind::SecondsOrZero, "the router's", "0: this deployment never cools down."),
         key(
@@ -461,7 +461,7 @@ pub(super) static ROUTER: Section = Section {
         key("redis_password", Kind::Secret, "", ""),
         key("num_retries", Kind::Count, "2", "Further attempts in the group after the first."),
         key("max_fallbacks", Kind::Count, "5", "Groups tried after the first."),
-        key("timeout", Kind::Seconds, "600", "One request, all its attempts included."),
+        key("timeout", Kind::Seconds, "600", "One attempt. The next one of the plan follows."),
         key("stream_timeout", Kind::Seconds, "", "To the first event of a stream, per attempt."),
         key(
             "fallbacks",

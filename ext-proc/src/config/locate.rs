@@ -17,9 +17,10 @@ pub(super) fn line_of(text: &str, path: &[Seg]) -> Option<usize> {
         if content.is_empty() || content.starts_with('#') || content == "---" {
             continue;
         }
-        enter(&mut stack, line.len() - content.len(), content);
+        let Some(first_new) = enter(&mut stack, line.len() - content.len(), content) else { continue };
         let common = stack.iter().zip(path).take_while(|(frame, seg)| frame.seg == **seg).count();
-        if common == stack.len() && best.is_none_or(|(depth, _)| common > depth) {
+        // A line may begin several nodes (`- a:`): it is the line of each of them.
+        if common > first_new && best.is_none_or(|(depth, _)| common > depth) {
             best = Some((common, number + 1));
             if common == path.len() {
                 break;
@@ -29,8 +30,9 @@ pub(super) fn line_of(text: &str, path: &[Seg]) -> Option<usize> {
     best.filter(|(depth, _)| *depth > 0).map(|(_, line)| line)
 }
 
-/// Brings the stack to the node that a line begins.
-fn enter(stack: &mut Vec<Frame>, mut indent: usize, mut content: &str) {
+/// Brings the stack to the node that a line begins; returns where the frames that are new begin.
+fn enter(stack: &mut Vec<Frame>, mut indent: usize, mut content: &str) -> Option<usize> {
+    let mut first_new = None;
     while let Some(rest) = content.strip_prefix('-').filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
         while stack.last().is_some_and(|top| top.indent > indent) {
             stack.pop();
@@ -43,6 +45,7 @@ fn enter(stack: &mut Vec<Frame>, mut indent: usize, mut content: &str) {
             }
             _ => 0,
         };
+        first_new.get_or_insert(stack.len());
         stack.push(Frame { indent, seg: Seg::Index(next) });
         content = rest.trim_start();
         indent += 1 + (rest.len() - content.len());
@@ -51,8 +54,10 @@ fn enter(stack: &mut Vec<Frame>, mut indent: usize, mut content: &str) {
         while stack.last().is_some_and(|top| top.indent >= indent) {
             stack.pop();
         }
+        first_new.get_or_insert(stack.len());
         stack.push(Frame { indent, seg: Seg::Key(name.to_owned()) });
     }
+    first_new
 }
 
 fn key_of(content: &str) -> Option<&str> {

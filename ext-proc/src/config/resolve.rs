@@ -146,7 +146,7 @@ impl Resolver<'_> {
             findings.error(
                 &self.at(key),
                 format!(
-                    "no provider is called `{name}`{}; for a server of your own, set api_base",
+                    "no provider is called `{name}` (for a server of your own, set api_base){}",
                     did_you_mean(name, names)
                 ),
             );

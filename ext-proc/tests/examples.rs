@@ -1,0 +1,108 @@
+//! Every file in `examples/` loads with the variables that it names.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use attache::config::{self, Env};
+use attache::prices::PriceTable;
+use attache::store::{CounterBackend, DatabaseBackend};
+use attache_llm::provider::Provider;
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+fn env() -> Env {
+    Env::from([
+        ("LITELLM_MASTER_KEY", "sk-5f3a9c07d1e84b62"),
+        ("OPENAI_API_KEY", "sk-openai-0123456789"),
+        ("GROQ_API_KEY", "gsk-0123456789"),
+        ("AZURE_DEPLOYMENT_NAME", "gpt-4o"),
+        ("AZURE_API_BASE", "https://example.openai.azure.com/"),
+        ("AZURE_API_KEY", "azure-0123456789"),
+        ("AZURE_EAST_BASE", "https://east.openai.azure.com"),
+        ("AZURE_EAST_KEY", "east-0123456789"),
+        ("AZURE_WEST_BASE", "https://west.openai.azure.com"),
+        ("AZURE_WEST_KEY", "west-0123456789"),
+        ("DATABASE_URL", "postgres://attache:secret@db.example:5432/attache"),
+        ("REDIS_HOST", "redis.example"),
+        ("REDIS_PORT", "6380"),
+        ("REDIS_PASSWORD", "p@ss/word"),
+        ("FAKE_PROVIDER_URL", "http://127.0.0.1:4010"),
+    ])
+}
+
+#[test]
+fn every_example_passes_the_check() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(examples()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let report = config::check(&path, &env(), &PriceTable::embedded());
+        assert!(report.passed(), "{report}");
+        let meaning = report.meaning.as_ref().unwrap();
+        assert!(!meaning.snapshot.groups.is_empty(), "{report}");
+        let text = report.to_string();
+        for secret in ["0123456789", "p@ss", "5f3a9c07", ":secret@"] {
+            assert!(!text.contains(secret), "{} shows a secret: {text}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "only {seen} examples in {}", examples().display());
+}
+
+#[test]
+fn the_seed_means_what_it_says() {
+    let loaded = config::load(&examples().join("seed.yaml"), &env()).unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("usage-based-routing-v2") && warnings[0].contains("seed.yaml:17:"),
+        "{warnings:?}"
+    );
+
+    let config = &loaded.config;
+    let CounterBackend::Redis { url } = config.counters() else { panic!("Redis is configured") };
+    assert_eq!(url.expose(), "redis://:p%40ss%2Fword@redis.example:6380/");
+    let DatabaseBackend::Postgres { url, max_connections, .. } = config.database(Path::new("/data")) else {
+        panic!("Postgres is configured")
+    };
+    assert_eq!((url.expose(), max_connections), ("postgres://attache:secret@db.example:5432/attache", 10));
+    assert_eq!(config.general_settings.proxy_batch_write_at, 60);
+    assert!(config.features.separate_health_app && config.features.pre_call_health_checks);
+
+    let snapshot = config::snapshot(config, &PriceTable::embedded(), 7, &env()).unwrap();
+    assert_eq!((snapshot.generation, snapshot.num_retries, snapshot.max_fallbacks), (7, 2, 5));
+    assert_eq!((snapshot.allowed_fails, snapshot.cooldown), (3, Duration::from_secs(5)));
+    let deployment = &snapshot.groups["gpt-4o"].deployments[0];
+    assert_eq!(deployment.meta.provider, Provider::Azure);
+    assert_eq!(deployment.meta.model, "gpt-4o");
+    assert_eq!(
+        (deployment.host.as_str(), deployment.port, deployment.tls),
+        ("example.openai.azure.com", 443, true)
+    );
+    assert_eq!(deployment.meta.api_version.as_deref(), Some("2025-02-01-preview"));
+    assert_eq!((deployment.rpm, deployment.tpm), (Some(60), Some(100_000)));
+    let (header, value) = deployment.credential.as_ref().unwrap();
+    assert_eq!((header.as_str(), value.expose()), ("api-key", "azure-0123456789"));
+    assert_eq!(deployment.meta.price.unwrap().input, 2_500_000_000, "azure/gpt-4o is in the price table");
+    let id = &deployment.meta.id;
+    assert_eq!(deployment.cluster, format!("gpt-4o/azure/{}", &id[..8]));
+    assert!(std::sync::Arc::ptr_eq(deployment, &snapshot.deployments[id]));
+}
+
+#[test]
+fn fallbacks_and_aliases_reach_the_snapshot() {
+    let loaded = config::load(&examples().join("fallbacks.yaml"), &env()).unwrap();
+    let snapshot = config::snapshot(&loaded.config, &PriceTable::embedded(), 1, &env()).unwrap();
+    assert_eq!(snapshot.fallbacks["gpt-4o"], ["gpt-4o-mini", "llama"]);
+    assert_eq!(snapshot.fallbacks["*"], ["local"]);
+    assert_eq!(snapshot.aliases["smart"], "gpt-4o");
+    assert_eq!(snapshot.groups["gpt-4o"].deployments.len(), 2);
+    let local = &snapshot.groups["local"].deployments[0];
+    assert_eq!((local.host.as_str(), local.port, local.tls), ("127.0.0.1", 8000, false));
+    assert!(local.credential.is_none(), "a local server needs no key");
+    assert_eq!((snapshot.num_retries, snapshot.cooldown), (1, Duration::from_secs(30)));
+}
