@@ -97,7 +97,7 @@ fn the_seed_means_what_it_says() {
 fn fallbacks_and_aliases_reach_the_snapshot() {
     let loaded = config::load(&examples().join("fallbacks.yaml"), &env()).unwrap();
     let snapshot = config::snapshot(&loaded.config, &PriceTable::embedded(), 1, &env()).unwrap();
-    assert_eq!(snapshot.fallbacks["gpt-4o"], ["gpt-4o-mini", "llama"]);
+    assert_eq!(snapshot.fallbacks["gpt-4o"], ["gpt-4o-mini", "gpt-oss"]);
     assert_eq!(snapshot.fallbacks["*"], ["local"]);
     assert_eq!(snapshot.aliases["smart"], "gpt-4o");
     assert_eq!(snapshot.groups["gpt-4o"].deployments.len(), 2);

@@ -16,7 +16,7 @@ pub fn reference() -> String {
             let _ = writeln!(out, "{}", row(key));
         }
         if !section.known.is_empty() {
-            let mut known: Vec<_> = section.known.iter().map(|name| format!("`{name}`")).collect();
+            let mut known: Vec<_> = section.known().map(|name| format!("`{name}`")).collect();
             known.sort();
             let _ = writeln!(out, "\nLiteLLM's keys that Attaché does not act on (a warning names each):\n");
             out.push_str(&wrapped(&known));

@@ -72,8 +72,9 @@ pub(super) struct Section {
     /// As the reference calls it.
     pub(super) title: &'static str,
     pub(super) keys: &'static [Key],
-    /// Keys that LiteLLM knows and Attaché does not act on. `*` stands for anything at either end.
-    pub(super) known: &'static [&'static str],
+    /// Keys that LiteLLM knows and Attaché does not act on, separated by white space. `*` stands for anything at
+    /// either end.
+    pub(super) known: &'static str,
 }
 
 impl Section {
@@ -82,20 +83,22 @@ impl Section {
     }
 
     pub(super) fn knows(&self, name: &str) -> bool {
-        self.known.iter().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        self.known().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
             (Some(middle), Some(_)) => name.contains(middle.trim_end_matches('*')),
             (Some(end), None) => name.ends_with(end),
             (None, Some(start)) => name.starts_with(start),
-            (None, None) => *pattern == name,
+            (None, None) => pattern == name,
         })
+    }
+
+    /// The names in `known`.
+    pub(super) fn known(&self) -> impl Iterator<Item = &'static str> {
+        self.known.split_whitespace()
     }
 
     /// Every name, for suggestions.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.keys
-            .iter()
-            .map(|key| key.name)
-            .chain(self.known.iter().copied().filter(|name| !name.contains('*')))
+        self.keys.iter().map(|key| key.name).chain(self.known().filter(|name| !name.contains('*')))
     }
 }
 

@@ -228,7 +228,7 @@ static ALIAS: Section = Section {
         Key { name: "model", kind: Kind::Text, required: true, default: "required", doc: "The group." },
         Key { name: "hidden", kind: Kind::Bool, required: false, default: "false", doc: "Not acted on." },
     ],
-    known: &[],
+    known: "",
 };
 
 /// What a value is, never what it says: it may be a secret.

@@ -145,7 +145,7 @@ impl PriceTable {
         let mut text = format!("{model} ({})\n", row.mode.as_deref().unwrap_or("mode unknown"));
         let mut line = |name: &str, femto: Option<u64>, unknown: &str| {
             let shown = femto.map_or_else(|| unknown.to_owned(), |femto| format!("${}", per_million(femto)));
-            let _ = writeln!(text, "  {name:<22}{shown}");
+            let _ = writeln!(text, "  {name:<26}{shown}");
         };
         let price = row.price;
         line("input, per million", price.map(|p| p.input), "unknown");
