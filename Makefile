@@ -32,7 +32,8 @@ run: build ## keep the gateway up on port 4000 (CONFIG=your.yaml for your own)
 	@$(VENV) scripts/stack.py --config $(CONFIG)
 
 check: build ## validate CONFIG without starting anything
-	@target/release/attache check --config $(CONFIG)
+	@$(if $(filter examples/demo.yaml,$(CONFIG)),FAKE_PROVIDER_URL=http://127.0.0.1:8090 LITELLM_MASTER_KEY=sk-only-to-check-0001) \
+		target/release/attache check --config $(CONFIG)
 
 test: setup lint unit ## set up, lint, run every test
 	@$(MAKE) --no-print-directory e2e SUITE=main

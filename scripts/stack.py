@@ -42,6 +42,12 @@ def free_address():
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+def in_use(address):
+    host, port = address.rsplit(":", 1)
+    with socket.socket() as probe:
+        return probe.connect_ex((host.replace("0.0.0.0", "127.0.0.1"), int(port))) == 0
+
+
 def random_key():
     return f"sk-{secrets.token_hex(16)}"
 
@@ -192,6 +198,10 @@ class Stack:
         for needed in (ATTACHE, WASM, *([FAKE_PROVIDER] if self.owns_provider else [])):
             if not needed.exists():
                 raise Failure(f"{needed} is missing: run `make build`")
+        for address in (self.listen, self.admin, self.health):
+            # Envoy would share the port with another Envoy instead of complaining.
+            if in_use(address):
+                raise Failure(f"{address} is in use: stop what runs there first")
         if self.owns_provider:
             self.provider = Provider(self.folder).start()
         if self.provider:
@@ -360,7 +370,9 @@ def command_line():
     arguments = parser.parse_args()
     if not arguments.config.exists():
         raise Failure(f"{arguments.config} does not exist")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A shell that starts this in the background has Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stack = Stack(arguments.config, arguments.folder, concurrency=arguments.concurrency, listen=arguments.listen,
                   admin=arguments.admin, health=arguments.health, fresh=False,
                   own_provider=not arguments.no_provider and "FAKE_PROVIDER_URL" in arguments.config.read_text())
