@@ -438,9 +438,10 @@ impl Gate {
                 host::set_header(MAP, name, value);
             }
         }
+        let planned = self.note.as_ref().map(|note| note.group.as_str());
         let facts = vm::with(|vm| {
             let request = vm.requests.get(&self.call_id)?;
-            Some((request.last_deployment().map(str::to_owned), request.retries_and_fallbacks()))
+            Some((request.last_deployment().map(str::to_owned), request.retries_and_fallbacks(planned)))
         });
         let Some(Some((deployment, (retries, fallbacks)))) = facts else { return };
         if let Some(deployment) = deployment {
@@ -494,7 +495,7 @@ fn count(vm: &mut Vm, request: &Request, note: Option<&Note>, ending: &Ending) {
     let group = note.map_or(request.model.as_str(), |note| note.group.as_str());
     let stats = &mut vm.stats;
     stats.request(group, request.outcome(note, ending));
-    let (retries, fallbacks) = request.retries_and_fallbacks();
+    let (retries, fallbacks) = request.retries_and_fallbacks(note.map(|note| note.group.as_str()));
     stats.count_group("retries", group, retries);
     stats.count_group("fallbacks", group, fallbacks);
     stats.observe_group("duration_ms", group, ending.now_us.saturating_sub(request.start_us) / 1_000);

@@ -54,6 +54,9 @@ struct Entry {
 struct Waiting {
     contexts: Vec<u32>,
     since_ms: u64,
+    /// The key changed while the lookup was under way: its answer may be from before, so it serves those who wait
+    /// and is asked for again at the next use.
+    overtaken: bool,
 }
 
 /// Key tables of one worker.
@@ -117,7 +120,7 @@ impl KeyTable {
         if self.queue.len() >= MAX_QUEUED {
             return Joined::Full;
         }
-        self.waiting.insert(hash, Waiting { contexts: vec![context], since_ms: now_ms });
+        self.waiting.insert(hash, Waiting { contexts: vec![context], since_ms: now_ms, overtaken: false });
         self.queue.push_back(hash);
         Joined::First
     }
@@ -144,13 +147,16 @@ impl KeyTable {
     pub fn answered(&mut self, hash: &Hash, answer: Option<KeyRecord>, now_ms: u64) -> Vec<u32> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.away_until_ms = 0;
+        let doubtful = self.waiting.get(hash).is_some_and(|waiting| waiting.overtaken);
         if let Some(record) = answer {
             self.unknown.remove(hash);
             let record = Rc::new(record);
-            self.known.insert(*hash, Entry { record, checked_ms: now_ms, doubtful: false });
+            self.known.insert(*hash, Entry { record, checked_ms: now_ms, doubtful });
         } else {
             self.known.remove(hash);
-            self.unknown.insert(*hash, now_ms);
+            if !doubtful {
+                self.unknown.insert(*hash, now_ms);
+            }
         }
         self.woken(hash)
     }
@@ -196,6 +202,9 @@ impl KeyTable {
     pub fn forget(&mut self, hash: &Hash) {
         self.known.remove(hash);
         self.unknown.remove(hash);
+        if let Some(waiting) = self.waiting.get_mut(hash) {
+            waiting.overtaken = true;
+        }
     }
 
     /// The sidecar cannot say what changed: every entry is asked for again before its next use.
@@ -204,6 +213,9 @@ impl KeyTable {
             entry.doubtful = true;
         }
         self.unknown.clear();
+        for waiting in self.waiting.values_mut() {
+            waiting.overtaken = true;
+        }
     }
 }
 

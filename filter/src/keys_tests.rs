@@ -73,6 +73,24 @@ fn a_changed_key_is_forgotten_at_once() {
 }
 
 #[test]
+fn an_answer_overtaken_by_a_change_serves_its_waiters_and_is_asked_for_again() {
+    let mut keys = table();
+    keys.join(A, 10, 0);
+    keys.join(B, 11, 0);
+    assert_eq!((keys.next_lookup(), keys.next_lookup()), (Some(A), Some(B)));
+    keys.forget(&A);
+    keys.forget(&B);
+    assert_eq!(keys.answered(&A, Some(record("a")), 1), vec![10]);
+    assert_eq!(keys.answered(&B, None, 1), vec![11]);
+    assert!(matches!(keys.find(&A, 2), Known::Ask), "revoked after the answer was written");
+    assert!(matches!(keys.find(&B, 2), Known::Ask), "made after the answer was written");
+    keys.join(A, 12, 2);
+    keys.next_lookup();
+    keys.answered(&A, Some(record("a")), 3);
+    assert!(is_record(&keys.find(&A, 4), "a"));
+}
+
+#[test]
 fn doubt_asks_again_but_does_not_refuse_when_nobody_answers() {
     let mut keys = table();
     keys.answered(&A, Some(record("a")), 0);

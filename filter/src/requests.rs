@@ -80,10 +80,13 @@ impl Request {
         self.attempts.len().saturating_sub(1)
     }
 
-    /// Attempts beyond the first, apart by kind: in the same model group, and to another one.
+    /// Attempts beyond the first, apart by kind: in the same model group, and to another one. A first attempt
+    /// outside the group `planned` for is a fallback too: all of that group was cooling.
     #[must_use]
-    pub fn retries_and_fallbacks(&self) -> (u64, u64) {
-        let (mut retries, mut fallbacks) = (0_u64, 0_u64);
+    pub fn retries_and_fallbacks(&self, planned: Option<&str>) -> (u64, u64) {
+        let first = self.attempts.first().map(|attempt| attempt.record.group.as_str());
+        let passed_over = planned.zip(first).is_some_and(|(planned, first)| planned != first);
+        let (mut retries, mut fallbacks) = (0_u64, u64::from(passed_over));
         for (before, after) in self.attempts.iter().zip(self.attempts.iter().skip(1)) {
             let count = if before.record.group == after.record.group { &mut retries } else { &mut fallbacks };
             *count = count.saturating_add(1);

@@ -31,11 +31,13 @@ fn ending(status: u16, details: &str) -> Ending {
 #[test]
 fn retries_stay_in_a_group_and_fallbacks_leave_it() {
     let mut request = request();
-    assert_eq!(request.retries_and_fallbacks(), (0, 0));
+    assert_eq!(request.retries_and_fallbacks(Some("a")), (0, 0));
     for (deployment, group) in [("d1", "a"), ("d2", "a"), ("d3", "b"), ("d4", "c")] {
         request.begin_attempt(deployment, group, "cluster", None);
     }
-    assert_eq!(request.retries_and_fallbacks(), (1, 2));
+    assert_eq!(request.retries_and_fallbacks(Some("a")), (1, 2));
+    assert_eq!(request.retries_and_fallbacks(None), (1, 2));
+    assert_eq!(request.retries_and_fallbacks(Some("cooling")), (1, 3), "the group asked for was passed over");
     assert_eq!(request.last_deployment(), Some("d4"));
 }
 

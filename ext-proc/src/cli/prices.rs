@@ -76,7 +76,8 @@ impl Import {
         let target = self.folder.data_dir.join("model_prices.json");
         // A reader must never see half a table.
         let partial = target.with_extension("json.partial");
-        std::fs::write(&partial, table.render()).with_context(|| format!("cannot write {}", partial.display()))?;
+        std::fs::write(&partial, table.render())
+            .with_context(|| format!("cannot write {}", partial.display()))?;
         std::fs::rename(&partial, &target)?;
         println!("{} models written to {}; restart the sidecar to use them", table.len(), target.display());
         Ok(())

@@ -28,7 +28,12 @@ pub(super) struct Serve {
     #[arg(long, env = "ATTACHE_WASM", default_value = ".attache/attache_filter.wasm", value_name = "FILE")]
     wasm: PathBuf,
     /// CA bundle with which Envoy verifies providers, as Envoy will find it.
-    #[arg(long, env = "ATTACHE_CA_FILE", default_value = "/etc/ssl/certs/ca-certificates.crt", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "ATTACHE_CA_FILE",
+        default_value = "/etc/ssl/certs/ca-certificates.crt",
+        value_name = "FILE"
+    )]
     ca_file: PathBuf,
     #[command(flatten)]
     tls: Tls,

@@ -31,7 +31,7 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
         status: record.status,
         outcome: outcome(record, answering).to_owned(),
         attempts: u32::try_from(record.attempts.len()).unwrap_or(u32::MAX),
-        fallbacks: fallbacks(&record.attempts),
+        fallbacks: fallbacks(&record.group, &record.attempts),
         prompt_tokens: total.prompt,
         completion_tokens: total.completion,
         total_tokens: total.total,
@@ -79,9 +79,11 @@ fn outcome(record: &UsageRecord, answering: Option<&AttemptRecord>) -> &'static 
     if whole && (200..400).contains(&record.status) { "success" } else { "failure" }
 }
 
-fn fallbacks(attempts: &[AttemptRecord]) -> u32 {
+/// Changes of group. Beginning outside the group `planned` for is one: all of that group was cooling.
+fn fallbacks(planned: &str, attempts: &[AttemptRecord]) -> u32 {
     let changes = attempts.windows(2).filter(|pair| pair[0].group != pair[1].group).count();
-    u32::try_from(changes).unwrap_or(u32::MAX)
+    let passed_over = attempts.first().is_some_and(|first| !planned.is_empty() && first.group != planned);
+    u32::try_from(changes).unwrap_or(u32::MAX).saturating_add(u32::from(passed_over))
 }
 
 fn total_usage(attempts: &[AttemptRecord]) -> Usage {

