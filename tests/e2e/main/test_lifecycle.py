@@ -65,6 +65,7 @@ def test_sidecar_restarts_under_load(own_gateway, how):
         return seen if wanted <= set(seen) else None
 
     seen = wait_for("a row for every stream", rows, 20, 0.3)
+    assert gateway.stat("usage_dumped") == 0
     assert max(seen.values()) == 1, "a row is there twice"
     gateway_key = gateway.stack.call("GET", f"/key/info?key={gateway.default_key}")["info"]
     total = sum(row["spend"] or 0 for row in gateway.rows())
