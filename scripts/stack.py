@@ -159,7 +159,7 @@ class Stack:
     """Sidecar and Envoy for one configuration file, with a fake provider of their own if none is given."""
 
     def __init__(self, config, folder, *, provider=None, own_provider=True, concurrency=2, listen=None, admin=None,
-                 health=None, environment=None, fresh=True):
+                 health=None, environment=None, fresh=True, serve_flags=(), envoy_flags=()):
         self.config, self.folder = Path(config).resolve(), Path(folder)
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -170,6 +170,7 @@ class Stack:
         self.environment = {**os.environ, **(environment or {})}
         self.master_key = self.environment.setdefault("LITELLM_MASTER_KEY", random_key())
         self.provider, self.owns_provider = provider, provider is None and own_provider
+        self.serve_flags, self.envoy_flags = list(serve_flags), list(envoy_flags)
         self.socket = self._socket_path()
         self.sidecar = self.envoy = None
         atexit.register(self.kill)
@@ -214,13 +215,13 @@ class Stack:
     def start_sidecar(self):
         # One file per start would hide what came before a crash; the log is appended to.
         command = [ATTACHE, "serve", "--config", self.config, "--data-dir", self.data, "--socket", self.socket,
-                   "--health-listen", self.health, "--wasm", WASM]
+                   "--health-listen", self.health, "--wasm", WASM, *self.serve_flags]
         self.sidecar = Process("attache", command, self.folder, self.environment).start()
 
     def bootstrap(self):
         """The bootstrap that `attache envoy` prints, in a file."""
         command = [ATTACHE, "envoy", "--config", self.config, "--wasm", WASM, "--listen", self.listen, "--admin",
-                   self.admin, "--socket", self.socket]
+                   self.admin, "--socket", self.socket, *self.envoy_flags]
         done = subprocess.run([str(part) for part in command], env=self.environment, text=True, capture_output=True,
                               check=False)
         if done.returncode != 0:
@@ -247,7 +248,7 @@ class Stack:
 
         def listening():
             self.envoy.check()
-            return http("GET", f"{self.url}/health/liveliness")[0] != 0
+            return in_use(self.listen)
 
         try:
             wait_for("readiness of the sidecar", ready, seconds, 0.05)

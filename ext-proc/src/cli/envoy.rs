@@ -1,12 +1,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context;
 use attache_llm::contract::GateConfig;
 use clap::Args;
 
 use super::{ConfigFlag, DataDir};
-use crate::config::Config;
-use crate::envoy::bootstrap::{self, BootstrapOptions, SidecarAddress};
+use crate::config::{self, Config, Env};
+use crate::envoy::bootstrap::{self, BootstrapOptions, ListenerTls, SidecarAddress};
+use crate::prices::PriceTable;
+use crate::routing::Snapshot;
 
 /// `attache envoy`: the bootstrap, on standard output.
 #[derive(Debug, Args)]
@@ -24,21 +28,101 @@ pub(super) struct Envoy {
     /// Envoy's admin listener. Keep it private: it can stop Envoy.
     #[arg(long, default_value = "127.0.0.1:9901", value_name = "ADDR")]
     admin: SocketAddr,
+    #[command(flatten)]
+    tls: PublicTls,
+    #[command(flatten)]
+    sidecar: RemoteSidecar,
+}
+
+/// TLS of the public listener.
+#[derive(Debug, Args)]
+struct PublicTls {
+    /// Serve TLS: certificate chain, PEM.
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Private key, PEM.
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Mutual TLS: clients must show a certificate of this CA, PEM.
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+}
+
+/// A sidecar on another host, in place of the Unix socket.
+#[derive(Debug, Args)]
+struct RemoteSidecar {
+    /// Where `attache serve --listen-tls` listens. Its certificate must be valid for this host.
+    #[arg(long, requires_all = ["sidecar_ca", "sidecar_cert", "sidecar_key"], value_name = "HOST:PORT")]
+    sidecar: Option<String>,
+    /// CA of the sidecar's certificate, PEM.
+    #[arg(long, requires = "sidecar", value_name = "FILE")]
+    sidecar_ca: Option<PathBuf>,
+    /// Envoy's client certificate, PEM.
+    #[arg(long, requires = "sidecar", value_name = "FILE")]
+    sidecar_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, requires = "sidecar", value_name = "FILE")]
+    sidecar_key: Option<PathBuf>,
 }
 
 impl Envoy {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let loaded = super::load(&self.config.config)?;
-        let sidecar = SidecarAddress::Unix(self.data.socket()?);
+        let config = super::load(&self.config.config)?.config;
+        let snapshot = config::snapshot(&config, &PriceTable::embedded(), 1, &Env::process())?;
+        let sidecar = match self.sidecar.address()? {
+            Some(address) => address,
+            None => SidecarAddress::Unix(self.data.socket()?),
+        };
+        let defaults = BootstrapOptions::new(sidecar, std::path::absolute(&self.wasm)?);
+        let longest = longest_timeout(&snapshot);
         let options = BootstrapOptions {
             listen: self.listen,
             admin: self.admin,
-            gate: gate(&loaded.config),
-            ..BootstrapOptions::new(sidecar, std::path::absolute(&self.wasm)?)
+            gate: gate(&config),
+            tls: self.tls.options()?,
+            // Envoy's own bounds must not be shorter than what the sidecar may set per request.
+            stall_timeout: defaults.stall_timeout.max(longest),
+            request_timeout: defaults.request_timeout.max(longest),
+            ..defaults
         };
         print!("{}", bootstrap::render(&options)?);
         Ok(())
     }
+}
+
+impl PublicTls {
+    fn options(self) -> anyhow::Result<Option<ListenerTls>> {
+        let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) else { return Ok(None) };
+        let client_ca = self.tls_client_ca.map(std::path::absolute).transpose()?;
+        Ok(Some(ListenerTls { cert: std::path::absolute(cert)?, key: std::path::absolute(key)?, client_ca }))
+    }
+}
+
+impl RemoteSidecar {
+    fn address(self) -> anyhow::Result<Option<SidecarAddress>> {
+        let Some(address) = self.sidecar else { return Ok(None) };
+        let (host, port) = address
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
+            .with_context(|| format!("--sidecar {address:?} is not HOST:PORT"))?;
+        let file = |path: Option<PathBuf>| -> anyhow::Result<PathBuf> {
+            let path = path.context("--sidecar needs --sidecar-ca, --sidecar-cert and --sidecar-key")?;
+            Ok(std::path::absolute(path)?)
+        };
+        Ok(Some(SidecarAddress::Tcp {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            ca: file(self.sidecar_ca)?,
+            cert: file(self.sidecar_cert)?,
+            key: file(self.sidecar_key)?,
+        }))
+    }
+}
+
+/// Longest wait that the sidecar may ask Envoy for.
+fn longest_timeout(snapshot: &Snapshot) -> Duration {
+    let own = snapshot.deployments.values().flat_map(|d| [d.timeout, d.stream_timeout]).flatten();
+    own.chain(snapshot.stream_timeout).chain([snapshot.timeout]).max().unwrap_or_default()
 }
 
 /// What of the configuration the gate must know before it can ask the sidecar.
