@@ -40,7 +40,8 @@ impl<DB: Database> Lease<DB> {
         limit: Duration,
     ) -> Result<Self, StoreError> {
         let deadline = Instant::now() + limit;
-        match within(deadline, pool.acquire()).await {
+        // Boxed: opening a connection makes a future of 29 kB, which every caller's would contain.
+        match within(deadline, Box::pin(pool.acquire())).await {
             Ok(connection) => Ok(Self { connection, deadline, backend }),
             Err(Failure::Sql(error)) => Err(store_error(backend, &error)),
             Err(Failure::Late) => Err(unavailable(backend, "no connection in time")),
