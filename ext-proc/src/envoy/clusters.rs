@@ -36,7 +36,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_c
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, GenericSecret, SdsSecretConfig, Secret,
-    SubjectAltNameMatcher, UpstreamTlsContext, secret,
+    SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext, secret, tls_parameters::TlsProtocol,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -322,6 +322,12 @@ fn tls(host: &str, is_address: bool, options: &ClusterOptions) -> Result<Transpo
         sni: if is_address { String::new() } else { host.to_owned() },
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
+            // As a client Envoy offers nothing above TLS 1.2 unless told to.
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+                ..Default::default()
+            }),
             validation_context_type: Some(ValidationContextType::ValidationContext(
                 CertificateValidationContext {
                     trusted_ca: Some(DataSource {

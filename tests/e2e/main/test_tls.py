@@ -6,6 +6,7 @@ import httpx
 import openai
 import pytest
 from harness import ANSWER, QUESTION, ROOT, Gateway
+from project import wait_for
 from stack import free_address
 
 CERTIFICATES = ROOT / "ext-proc" / "src" / "server" / "testdata"
@@ -36,9 +37,13 @@ def test_mutual_tls_to_clients_and_to_the_sidecar():
         assert answer.parse().choices[0].message.content == ANSWER
         pieces = client.chat.completions.create(model="gpt-4o", messages=QUESTION, stream=True)
         assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == ANSWER
-        rows = client.with_options(base_url=str(client.base_url).removesuffix("v1/")).get(
-            "spend/logs", cast_to=httpx.Response).json()
-        assert answer.headers["x-litellm-call-id"] in {row["request_id"] for row in rows}
+        admin = client.with_options(base_url=str(client.base_url).removesuffix("v1/"))
+
+        def recorded():
+            rows = admin.get("spend/logs", cast_to=httpx.Response).json()
+            return answer.headers["x-litellm-call-id"] in {row["request_id"] for row in rows}
+
+        wait_for("the row of the request", recorded, 10, 0.2)
         with pytest.raises(openai.APIConnectionError):
             own_client(gateway, certificate=False).models.list()
         with pytest.raises(httpx.TransportError):
