@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use attache::envoy::{BootstrapOptions, ListenerTls, SidecarAddress};
 use attache::routing::LiveClusters;
-use rig::{
-    PLAN, REFUSE, Rig, Upstream, deployment, request, snapshot, testdata, until, validate, write_filter,
-};
+use rig::{PLAN, Rig, Upstream, deployment, request, snapshot, testdata, until, validate, write_filter};
 
 const LOCAL: &str = "127.0.0.1";
 
@@ -193,7 +191,7 @@ async fn envoys_own_words_have_openais_shape_and_others_are_left_alone() {
     let unknown = envoy.chat("g/unknown").await;
     assert_eq!((unknown.status, unknown.error().0.as_str()), (503, "503"));
 
-    let refusal = request(envoy.public, "POST", "/v1/chat/completions", &[(REFUSE, "429")], b"{}").await;
+    let refusal = request(envoy.public, "POST", "/v1/chat/completions", &[(PLAN, "refuse:429")], b"{}").await;
     assert_eq!((refusal.status, refusal.text().as_str()), (429, r#"{"error":"the sidecar's own words"}"#));
     assert_eq!(refusal.header("content-type"), Some("application/json"));
     let marked = request(envoy.public, "GET", "/internal", &[("x-attache-reply", "1")], b"").await;

@@ -26,10 +26,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Request header: cluster names to plan, comma separated.
-pub const PLAN: &str = "x-test-plan";
-/// Request header: refuse with this status.
-pub const REFUSE: &str = "x-test-refuse";
+/// Request header with cluster names to plan, comma separated, or `refuse:<status>`. It has the name of the gate's
+/// question, because Envoy forwards no other header.
+pub const PLAN: &str = attache_llm::contract::ASK_HEADER;
 
 /// Does what the request's headers say, and counts.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +62,7 @@ impl ExternalProcessor for ExtProc {
             while let Ok(Some(message)) = requests.message().await {
                 messages.fetch_add(1, Ordering::Relaxed);
                 if let Some(Ask::RequestHeaders(headers)) = message.request {
-                    let _ = sender.send(Ok(answer(&headers))).await;
+                    let _ = sender.send(answer(&headers)).await;
                 }
             }
         });
@@ -71,13 +70,15 @@ impl ExternalProcessor for ExtProc {
     }
 }
 
-fn answer(headers: &HttpHeaders) -> ProcessingResponse {
+/// Does what the plan says. A header that is none of the sidecar's business fails the request.
+fn answer(headers: &HttpHeaders) -> Result<ProcessingResponse, Status> {
     let headers = headers.headers.as_ref().map(|map| map.headers.as_slice()).unwrap_or_default();
-    let find = |name: &str| {
-        let header = headers.iter().find(|header| header.key == name)?;
-        Some(String::from_utf8_lossy(&header.raw_value).into_owned())
-    };
-    if let Some(status) = find(REFUSE) {
+    if let Some(other) = headers.iter().find(|header| header.key != PLAN) {
+        return Err(Status::invalid_argument(format!("{} was forwarded", other.key)));
+    }
+    let plan = headers.first().map(|header| String::from_utf8_lossy(&header.raw_value).into_owned());
+    let plan = plan.unwrap_or_default();
+    if let Some(status) = plan.strip_prefix("refuse:") {
         let refusal = ImmediateResponse {
             status: Some(HttpStatus { code: status.parse().unwrap() }),
             headers: Some(set_headers(&[("content-type", "application/json".into())])),
@@ -85,14 +86,14 @@ fn answer(headers: &HttpHeaders) -> ProcessingResponse {
             details: "attache_refused".into(),
             ..Default::default()
         };
-        return ProcessingResponse {
+        return Ok(ProcessingResponse {
             response: Some(Reply::ImmediateResponse(refusal)),
             ..Default::default()
-        };
+        });
     }
     let mut response = ProcessingResponse::default();
     let mut common = CommonResponse::default();
-    if let Some(plan) = find(PLAN).filter(|plan| !plan.is_empty()) {
+    if !plan.is_empty() {
         let clusters: Vec<_> = plan.split(',').collect();
         common.header_mutation =
             Some(set_headers(&[("x-envoy-max-retries", (clusters.len() - 1).to_string())]));
@@ -101,7 +102,7 @@ fn answer(headers: &HttpHeaders) -> ProcessingResponse {
             Some(object(vec![("attache", structure(vec![("priority_groups", list(groups))]))]));
     }
     response.response = Some(Reply::RequestHeaders(HeadersResponse { response: Some(common) }));
-    response
+    Ok(response)
 }
 
 fn group(cluster: &str) -> Value {

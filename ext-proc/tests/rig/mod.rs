@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 
 pub use client::{Answer, request};
-pub use control::{ExtProc, PLAN, REFUSE, Upstream};
+pub use control::{ExtProc, PLAN, Upstream};
 
 /// A module that satisfies Envoy and does one thing: it buffers request bodies, as the gate does. So these tests do
 /// not depend on the filter's build.
