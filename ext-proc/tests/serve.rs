@@ -48,6 +48,7 @@ impl Sidecar {
             health_listen: health,
             wasm: PathBuf::from("/nowhere/attache.wasm"),
             ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
+            reload: None,
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {

@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFlag, DataDir};
-use crate::config::{self, Env};
+use crate::config::{self, Config, Env};
 use crate::prices::PriceTable;
-use crate::server::{self, ServeOptions, TlsOptions};
+use crate::routing::Snapshot;
+use crate::server::{self, Reload, ServeOptions, TlsOptions};
 
 /// `attache serve`: the sidecar itself.
 #[derive(Debug, Args)]
@@ -69,14 +70,10 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         log_to_stderr(self.log_format)?;
         let prices = PriceTable::for_data_dir(&self.data.data_dir)?;
-        let env = Env::process();
-        let loaded = config::load(&self.config.config, &env)?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        let snapshot = config::snapshot(&loaded.config, &prices, 1, &env)?;
+        let file = self.config.config;
+        let (config, snapshot) = read(&file, &prices, 1)?;
         let options = ServeOptions {
-            config: Arc::new(loaded.config),
+            config: Arc::new(config),
             snapshot,
             socket: self.data.socket()?,
             data_dir: self.data.data_dir,
@@ -85,10 +82,25 @@ impl Serve {
             health_listen: self.health_listen,
             wasm: std::path::absolute(&self.wasm)?,
             ca_file: std::path::absolute(&self.ca_file)?,
+            reload: Some(Reload::new(move |generation| {
+                let (_, snapshot) = read(&file, &prices, generation)?;
+                Ok(snapshot)
+            })),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(server::serve(options))
     }
+}
+
+/// Reads and checks the file, with the warnings in the log.
+fn read(file: &Path, prices: &PriceTable, generation: u64) -> anyhow::Result<(Config, Snapshot)> {
+    let env = Env::process();
+    let loaded = config::load(file, &env)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let snapshot = config::snapshot(&loaded.config, prices, generation, &env)?;
+    Ok((loaded.config, snapshot))
 }
 
 impl Tls {

@@ -21,6 +21,7 @@ mod health;
 mod internal;
 mod listen;
 mod metrics;
+mod reload;
 mod serve;
 mod stores;
 mod tls;
@@ -28,4 +29,5 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use reload::Reload;
 pub use serve::{ServeOptions, TlsOptions, serve, serve_until};

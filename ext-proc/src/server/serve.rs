@@ -19,6 +19,7 @@ use super::app::App;
 use super::connections::Connections;
 use super::ext_proc::ExtProc;
 use super::listen::UnixSocket;
+use super::reload::{self, Reload};
 use super::{health, internal, stores, tls};
 use crate::admin::{self, AdminState};
 use crate::config::Config;
@@ -54,6 +55,8 @@ pub struct ServeOptions {
     pub wasm: PathBuf,
     /// CA bundle for upstream TLS, as Envoy's machine sees it.
     pub ca_file: PathBuf,
+    /// What SIGHUP does; without it the signal ends the process.
+    pub reload: Option<Reload>,
 }
 
 /// TCP listener for an Envoy elsewhere. Clients must show a certificate of `client_ca`.
@@ -100,10 +103,16 @@ pub async fn serve_until(
     let snapshot = std::mem::take(&mut options.snapshot);
     published.publish(&snapshot).context("clusters for Envoy")?;
     let ads = AdsService::new(Arc::clone(&published)).into_server();
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    // Dropped, and with it aborted, when the server has ended.
+    let mut reloading = JoinSet::new();
+    if let Some(reload) = options.reload.take() {
+        reloading.spawn(reload::on_hangup(reload, Arc::clone(&published), Arc::clone(&snapshot)));
+    }
     let parts = Parts {
         database,
         counters,
-        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        snapshot,
         xds: Routes::from(Router::new()).add_service(ads).into_axum_router(),
         envoy: published,
     };

@@ -78,6 +78,7 @@ impl Server {
             health_listen: ([127, 0, 0, 1], port).into(),
             wasm: PathBuf::new(),
             ca_file: PathBuf::new(),
+            reload: None,
         };
         let (database, counters) = (Arc::<FakeDatabase>::default(), Arc::<FakeCounters>::default());
         let envoy = Arc::new(FakeEnvoy(AtomicBool::new(true)));
