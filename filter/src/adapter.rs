@@ -219,12 +219,8 @@ fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
 
 /// Seconds to wait as an upstream says it. A date is ignored: the two clocks may differ.
 fn retry_after(headers: &host::Headers) -> Option<u64> {
-    let number = |name: &str| find(headers, name).and_then(|value| value.trim().parse::<u64>().ok());
+    let number = |name: &str| host::find(headers, name).and_then(|value| value.trim().parse::<u64>().ok());
     number("retry-after").or_else(|| number("retry-after-ms").map(|ms| ms.div_ceil(1_000)))
-}
-
-fn find<'a>(headers: &'a host::Headers, name: &str) -> Option<&'a str> {
-    headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
 }
 
 impl Context for Adapter {}
@@ -274,11 +270,12 @@ impl HttpContext for Adapter {
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         const MAP: MapType = MapType::HttpResponseHeaders;
         let headers = host::headers(MAP);
-        let status = find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
-        let encoding = find(&headers, "content-encoding").unwrap_or_default();
+        let status =
+            host::find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        let encoding = host::find(&headers, "content-encoding").unwrap_or_default();
         let head = Head {
             status,
-            content_type: find(&headers, "content-type").unwrap_or_default(),
+            content_type: host::find(&headers, "content-type").unwrap_or_default(),
             encoded: !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"),
             end: end_of_stream,
         };

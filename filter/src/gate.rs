@@ -92,7 +92,7 @@ impl Gate {
         path: &str,
         parsed: Option<&ParsedPath>,
     ) -> Result<Key, ApiError> {
-        let method = find(headers, ":method").unwrap_or_default();
+        let method = host::find(headers, ":method").unwrap_or_default();
         if parsed.is_none() {
             return Err(ApiError::unknown_route(method, path));
         }
@@ -108,7 +108,7 @@ impl Gate {
     /// May a refusal wait until the client has sent its body? Not when the client asked before sending it, and not
     /// when it is far too large.
     fn can_wait(&self, headers: &host::Headers) -> bool {
-        find(headers, "expect").is_none() && declared_length(headers) <= self.drop_limit()
+        host::find(headers, "expect").is_none() && declared_length(headers) <= self.drop_limit()
     }
 
     /// Body bytes of a refused request that are read and thrown away, so that the client gets to see the reply.
@@ -219,16 +219,11 @@ impl Gate {
 
 /// `content-length`; 0 when the body is chunked.
 fn declared_length(headers: &host::Headers) -> u64 {
-    find(headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
+    host::find(headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 fn away(why: &str) -> ApiError {
     ApiError::auth_unavailable().with_internal(why)
-}
-
-/// Value of a header as text.
-fn find<'a>(headers: &'a host::Headers, name: &str) -> Option<&'a str> {
-    headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
 }
 
 fn scan(len: usize) -> Result<Scanned, ApiError> {
@@ -315,13 +310,13 @@ impl HttpContext for Gate {
         for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(HEADER_PREFIX)) {
             host::remove_header(MapType::HttpRequestHeaders, name);
         }
-        let path_asked = find(&headers, ":path").unwrap_or_default();
+        let path_asked = host::find(&headers, ":path").unwrap_or_default();
         let parsed = Endpoint::parse(path_asked);
         if parsed.is_none() && path::is_admin(path_asked) {
             return Action::Continue;
         }
         self.ours = true;
-        self.request_id = find(&headers, "x-request-id").unwrap_or_default().to_owned();
+        self.request_id = host::find(&headers, "x-request-id").unwrap_or_default().to_owned();
         let now_us = host::now_us();
         self.call_id = vm::with(|vm| vm.ids.next(now_us, self.request_id.as_bytes())).unwrap_or_default();
         let key = match self.judge(&headers, path_asked, parsed.as_ref()) {
@@ -395,7 +390,8 @@ impl Gate {
     /// end a response but a local reply, which in an upstream filter would end the request instead of the attempt.
     fn give_body(&mut self) -> bool {
         let headers = host::headers(MapType::HttpResponseHeaders);
-        let status = find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        let status =
+            host::find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
         if status < 400 || self.body_given {
             return false;
         }
@@ -427,7 +423,8 @@ impl Gate {
                 host::remove_header(MAP, name);
             }
         }
-        if let Some(theirs) = find(&headers, "x-request-id").filter(|theirs| *theirs != self.request_id) {
+        if let Some(theirs) = host::find(&headers, "x-request-id").filter(|theirs| *theirs != self.request_id)
+        {
             host::set_header(MAP, "llm_provider-x-request-id", theirs);
         }
         host::set_header(MAP, "x-request-id", &self.request_id);

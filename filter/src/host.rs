@@ -53,6 +53,12 @@ pub fn headers(map: MapType) -> Headers {
     hostcalls::get_map_bytes(map).unwrap_or_default()
 }
 
+/// Value of a header among those read already, as text.
+#[must_use]
+pub fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
+}
+
 /// One header as text; `None` when absent or not UTF-8.
 #[must_use]
 pub fn header(map: MapType, name: &str) -> Option<String> {

@@ -65,8 +65,9 @@ fn with_model(rest: &str) -> Option<ParsedPath> {
     Some(ParsedPath { endpoint, model: Some(model) })
 }
 
-/// Paths that belong to the sidecar's admin API; the gate passes them untouched.
-const ADMIN_PREFIXES: [&str; 15] = [
+/// Paths that belong to the sidecar's admin API, with everything below them: the gate passes them untouched, and the
+/// bootstrap routes them to the sidecar.
+pub const ADMIN_PREFIXES: [&str; 15] = [
     "/key",
     "/v1/models",
     "/models",

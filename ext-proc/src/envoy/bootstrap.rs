@@ -8,26 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use attache_llm::contract::{GateConfig, REPLY_HEADER};
 use attache_llm::error::kind_of_status;
+use attache_llm::path::ADMIN_PREFIXES;
 
 const TEMPLATE: &str = include_str!("../../../envoy/bootstrap.yaml");
-
-/// Paths of the sidecar's admin API, by prefix. The gate lets the same ones pass.
-pub const ADMIN_PREFIXES: [&str; 11] = [
-    "/key/",
-    "/v1/models",
-    "/models",
-    "/spend/",
-    "/global/",
-    "/health",
-    "/team/",
-    "/user/",
-    "/budget/",
-    "/customer/",
-    "/organization/",
-];
-
-/// Paths of the sidecar's admin API that are no prefixes.
-pub const ADMIN_PATHS: [&str; 2] = ["/model/info", "/v1/model/info"];
 
 /// Where Envoy finds the sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -322,11 +305,11 @@ fn local_replies() -> String {
 fn admin_routes() -> String {
     let indent = " ".repeat(14);
     let mut yaml = format!("{indent}# The sidecar's admin API: it authenticates its callers itself.\n");
-    let prefixes = ADMIN_PREFIXES.iter().map(|prefix| format!("prefix: {prefix}"));
-    for path in prefixes.chain(ADMIN_PATHS.iter().map(|path| format!("path: {path}"))) {
+    // Whole segments, the gate's own rule: what one lets pass the other must route.
+    for prefix in ADMIN_PREFIXES {
         yaml.push_str(&format!(
             "{indent}- name: admin\n\
-             {indent}  match: {{{path}}}\n\
+             {indent}  match: {{path_separated_prefix: {prefix}}}\n\
              {indent}  route: {{cluster: attache_sidecar, timeout: 60s, retry_policy: {{retry_on: refused-stream, num_retries: 1}}}}\n\
              {indent}  typed_per_filter_config: \n\
              {indent}    envoy.filters.http.ext_proc: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute, disabled: true}}\n"

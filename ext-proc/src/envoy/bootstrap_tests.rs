@@ -69,8 +69,10 @@ fn internal_paths_end_at_envoy_before_any_other_route() {
 fn admin_paths_reach_the_sidecar_without_a_decision() {
     let bootstrap = parsed(&options());
     let admin: Vec<_> = routes(&bootstrap).iter().filter(|route| route["name"] == "admin").collect();
-    assert_eq!(admin.len(), ADMIN_PREFIXES.len() + ADMIN_PATHS.len());
-    for route in admin {
+    assert_eq!(admin.len(), ADMIN_PREFIXES.len());
+    for (route, prefix) in admin.into_iter().zip(ADMIN_PREFIXES) {
+        assert_eq!(route["match"]["path_separated_prefix"], prefix);
+        assert!(attache_llm::path::is_admin(prefix), "the gate must let {prefix} pass");
         assert_eq!(route["route"]["cluster"], "attache_sidecar");
         assert_eq!(route["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["disabled"], true);
     }

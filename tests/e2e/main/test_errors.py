@@ -16,6 +16,14 @@ def test_unknown_path(gateway):
     assert_envelope(gateway.http.get("/"), 404)
 
 
+@pytest.mark.parametrize("path", ["/v2/model/info", "/model_group/info", "/spend", "/team/nothing", "/keys", "/healthz",
+                                  "/v1/modelsx"])
+def test_paths_that_only_look_like_the_admin_api(gateway, path):
+    """Gate and Envoy agree on what is the sidecar's: each of these is nobody's, and none is a server error."""
+    answer = gateway.http.get(path, headers={"authorization": f"Bearer {gateway.master_key}"})
+    assert_envelope(answer, 404)
+
+
 def test_wrong_method(gateway):
     headers = {"authorization": f"Bearer {gateway.default_key}"}
     assert gateway.http.get("/v1/chat/completions", headers=headers).status_code in (404, 405)
