@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use attache_llm::contract::{Ask, KeyRecord, VERSION};
+use attache_llm::contract::{Ask, KeyRecord, VERSION, Wishes};
 use attache_llm::error::ApiError;
 use attache_llm::path::Endpoint;
 use attache_llm::scan::Scanned;
@@ -75,6 +75,9 @@ impl Intake {
             max_tokens: scan.max_tokens,
             n: scan.n,
             user: scan.user.clone(),
+            wishes: Wishes::default(),
+            replan: None,
+            explain: false,
         };
         let request = Request {
             call_id: std::mem::take(&mut self.call_id),

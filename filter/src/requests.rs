@@ -72,7 +72,7 @@ impl Request {
             outcome: AttemptOutcome::NoAnswer,
             status: 0,
             retry_after_s: None,
-            usage: None,
+            ..AttemptRecord::default()
         };
         if self.attempts.len() < MAX_ATTEMPTS {
             self.attempts.push(Attempt { record, price });
@@ -116,6 +116,7 @@ impl Request {
             model: self.model.clone(),
             group: note.map(|note| note.group.clone()).unwrap_or_default(),
             reservation: note.and_then(|note| note.reservation.clone()),
+            replans: 0,
             stream: self.scan.stream,
             user: self.scan.user.clone(),
             start_us: self.start_us,

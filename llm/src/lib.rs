@@ -11,6 +11,8 @@
 //! | [`usage`] | token counts, verbatim from the provider or estimated and marked so |
 //! | [`price`] | integer money: femto-dollars per token, nano-dollars per request |
 //! | [`provider`] | one table of providers: base URL, auth header, quirks |
+//! | [`class`] | what a failed attempt means: error classes |
+//! | [`wildcard`] | model patterns such as `openai/*` |
 //! | [`error`] | errors with blame, retry flag and two messages, rendered in the caller's dialect |
 //!
 //! Code here runs inside Envoy on data from strangers: nothing may panic, and every buffer is bounded.
@@ -25,6 +27,7 @@
     )
 )]
 
+pub mod class;
 pub mod contract;
 pub mod edit;
 pub mod error;
@@ -36,3 +39,4 @@ pub mod response;
 pub mod scan;
 pub mod sse;
 pub mod usage;
+pub mod wildcard;

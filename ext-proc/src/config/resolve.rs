@@ -70,21 +70,22 @@ impl Resolver<'_> {
         let known = self.known_price(info, model);
         let price = self.price(known, findings);
         let cluster = seen.cluster(group, info.name, &id, self.entry.model_info.id.is_none());
+        let meta = DeploymentMeta {
+            contract: contract::VERSION,
+            id,
+            group: group.to_owned(),
+            provider: info.provider,
+            model: model.to_owned(),
+            authority: base.authority,
+            base_path: if base.path.is_empty() { info.default_path.to_owned() } else { base.path },
+            api_version: self.api_version(info, base.api_version),
+            stream_options: info.stream_options,
+            headers,
+            price,
+        };
         Some(Deployment {
-            meta: DeploymentMeta {
-                contract: contract::VERSION,
-                id,
-                group: group.to_owned(),
-                provider: info.provider,
-                model: model.to_owned(),
-                authority: base.authority,
-                base_path: if base.path.is_empty() { info.default_path.to_owned() } else { base.path },
-                api_version: self.api_version(info, base.api_version),
-                stream_options: info.stream_options,
-                headers,
-                price,
-            },
             cluster,
+            provider_name: info.name,
             host: base.host,
             port: base.port,
             tls: base.tls,
@@ -97,6 +98,7 @@ impl Resolver<'_> {
             allowed_fails: self.entry.model_info.allowed_fails,
             cooldown: params.cooldown_time.or(self.entry.model_info.cooldown_time).map(seconds),
             mode: self.entry.model_info.mode.clone().or_else(|| known?.mode.clone()),
+            ..Deployment::new(meta)
         })
     }
 

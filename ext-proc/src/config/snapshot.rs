@@ -53,7 +53,7 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
     }
     let groups: HashMap<_, _> = by_group
         .into_iter()
-        .map(|(name, deployments)| (name.clone(), Arc::new(Group { name, deployments })))
+        .map(|(name, deployments)| (name.clone(), Arc::new(Group { name, deployments, ..Group::default() })))
         .collect();
     let cooldown = router.cooldown_time.map_or(COOLDOWN, seconds);
     Snapshot {
@@ -69,6 +69,7 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         disable_cooldowns: router.disable_cooldowns || cooldown.is_zero(),
         timeout: router.timeout.or(litellm.request_timeout).map_or(TIMEOUT, seconds),
         stream_timeout: router.stream_timeout.map(seconds),
+        ..Snapshot::default()
     }
 }
 

@@ -12,20 +12,12 @@ fn deployment(host: &str, tls: bool, key: Option<&str>) -> Deployment {
     }))
     .unwrap();
     Deployment {
-        meta,
         cluster: "gpt-4o/azure/dep1".into(),
         host: host.into(),
         port: 443,
         tls,
         credential: key.map(|key| ("api-key".into(), Plain::new(key))),
-        weight: None,
-        rpm: None,
-        tpm: None,
-        timeout: None,
-        stream_timeout: None,
-        allowed_fails: None,
-        cooldown: None,
-        mode: None,
+        ..Deployment::new(meta)
     }
 }
 

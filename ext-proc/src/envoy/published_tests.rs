@@ -14,20 +14,12 @@ fn deployment(cluster: &str, key: Option<&str>) -> Deployment {
     }))
     .unwrap();
     Deployment {
-        meta,
         cluster: cluster.into(),
         host: "h".into(),
         port: 443,
         tls: true,
         credential: key.map(|key| ("authorization".into(), Plain::new(key))),
-        weight: None,
-        rpm: None,
-        tpm: None,
-        timeout: None,
-        stream_timeout: None,
-        allowed_fails: None,
-        cooldown: None,
-        mode: None,
+        ..Deployment::new(meta)
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn record(call_id: &str) -> UsageRecord {
         model: "chat".to_owned(),
         group: "chat".to_owned(),
         reservation: None,
+        replans: 0,
         stream: false,
         user: None,
         start_us: 1_769_860_800_000_000,
@@ -45,6 +46,7 @@ fn attempt(id: &str, group: &str, outcome: AttemptOutcome, usage: Option<Usage>)
         status: 200,
         retry_after_s: None,
         usage,
+        ..AttemptRecord::default()
     }
 }
 
@@ -56,20 +58,10 @@ fn deployment(id: &str, group: &str, price: Option<Price>) -> Arc<Deployment> {
     .unwrap();
     meta.price = price;
     Arc::new(Deployment {
-        meta,
-        cluster: format!("{group}/openai/{id}"),
-        host: "upstream.test".to_owned(),
-        port: 443,
-        tls: true,
         credential: Some(("authorization".to_owned(), Secret::new("Bearer provider-secret"))),
-        weight: None,
         rpm: Some(60),
-        tpm: None,
-        timeout: None,
-        stream_timeout: None,
-        allowed_fails: None,
-        cooldown: None,
         mode: Some("chat".to_owned()),
+        ..Deployment::new(meta)
     })
 }
 
@@ -85,7 +77,10 @@ pub(crate) fn config() -> Snapshot {
     let mut snapshot = Snapshot::default();
     for name in ["chat", "backup"] {
         let deployments = all.iter().filter(|d| d.meta.group == name).cloned().collect();
-        snapshot.groups.insert(name.to_owned(), Arc::new(Group { name: name.to_owned(), deployments }));
+        snapshot.groups.insert(
+            name.to_owned(),
+            Arc::new(Group { name: name.to_owned(), deployments, ..Group::default() }),
+        );
     }
     snapshot.deployments = all.into_iter().map(|d| (d.meta.id.clone(), d)).collect();
     snapshot.aliases.insert("fast".to_owned(), "chat".to_owned());

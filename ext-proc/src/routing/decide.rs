@@ -51,6 +51,8 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
     let reservation = reserve(context.counters, &planned, ask, timeouts.total + LEASE_MARGIN).await;
     Ok(Decision {
         plan: planned.to_steps(),
+        walk: None,
+        mirror: None,
         reservation,
         timeouts,
         response_headers: key.as_deref().map(key_headers).unwrap_or_default(),

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use attache_llm::contract::Walk;
 use attache_llm::error::ApiError;
 
 use crate::store::Reservation;
@@ -10,6 +11,10 @@ use crate::store::Reservation;
 pub struct Decision {
     /// Attempts in order; never empty. Each names a cluster that Envoy has acknowledged.
     pub plan: Vec<PlanStep>,
+    /// How to walk it; `None` when it is plain.
+    pub walk: Option<Walk>,
+    /// Cluster that gets a copy of the request, its answer thrown away.
+    pub mirror: Option<String>,
     /// Group planned for, after aliases.
     pub group: String,
     /// What was reserved; settled by the usage record. Dropping it unsettled refunds it.
@@ -24,7 +29,8 @@ pub struct Decision {
     pub generation: u64,
 }
 
-/// One attempt of the plan.
+/// One attempt of the plan. The last may be [`attache_llm::contract::REPLAN_CLUSTER`], with an empty deployment and
+/// group: the rest is decided when the attempts before it have failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanStep {
     pub deployment: String,

@@ -32,7 +32,9 @@ pub use decide::{Context, Keys, decide};
 pub use decision::{Decision, PlanStep, Timeouts, Verdict};
 pub use plan::MAX_STEPS;
 pub use settle::{Settled, settle};
-pub use snapshot::{Deployment, Group, Snapshot};
+pub use snapshot::{
+    Affinity, Budget, CounterNames, Deployment, Group, LatencyArgs, RetryPolicy, Snapshot, Strategy, TagRules,
+};
 
 /// The snapshot in force: requests load it once, a reload swaps it whole.
 pub type SnapshotHandle = Arc<ArcSwap<Snapshot>>;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use attache_llm::contract::{
-    Ask, AttemptOutcome, AttemptRecord, DeploymentMeta, MASTER_KEY_HASH, UsageRecord, VERSION,
+    Ask, AttemptOutcome, AttemptRecord, DeploymentMeta, MASTER_KEY_HASH, UsageRecord, VERSION, Wishes,
 };
 use attache_llm::path::Endpoint;
 use attache_llm::provider::Provider;
@@ -28,24 +28,20 @@ pub(crate) fn deployment(id: &str, group: &str) -> Deployment {
     assert_eq!(meta.provider, Provider::Openai);
     Deployment {
         cluster: format!("{group}/openai/{id}"),
-        meta,
         host: "localhost".into(),
         port: 80,
         tls: false,
         credential: None,
-        weight: None,
-        rpm: None,
-        tpm: None,
-        timeout: None,
-        stream_timeout: None,
-        allowed_fails: None,
-        cooldown: None,
-        mode: None,
+        ..Deployment::new(meta)
     }
 }
 
 pub(crate) fn group(name: &str, deployments: Vec<Deployment>) -> Group {
-    Group { name: name.into(), deployments: deployments.into_iter().map(Arc::new).collect() }
+    Group {
+        name: name.into(),
+        deployments: deployments.into_iter().map(Arc::new).collect(),
+        ..Group::default()
+    }
 }
 
 pub(crate) fn snapshot(groups: Vec<Group>) -> Snapshot {
@@ -224,6 +220,9 @@ fn ask(key: &str, model: &str) -> Ask {
         max_tokens: Some(60),
         n: None,
         user: None,
+        wishes: Wishes::default(),
+        replan: None,
+        explain: false,
     }
 }
 
@@ -236,6 +235,7 @@ fn attempt(deployment: &str, outcome: AttemptOutcome, status: u16) -> AttemptRec
         status,
         retry_after_s: None,
         usage: None,
+        ..AttemptRecord::default()
     }
 }
 
@@ -247,6 +247,7 @@ fn record(reservation: Option<String>, attempts: Vec<AttemptRecord>) -> UsageRec
         model: "gpt".into(),
         group: "gpt".into(),
         reservation,
+        replans: 0,
         stream: false,
         user: None,
         start_us: 0,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use attache_llm::contract::{
     ASK_HEADER, Ask, AttemptOutcome, AttemptRecord, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, MASTER_KEY_HASH, Note,
-    USAGE_PATH, UsageBatch, UsageRecord, VERSION,
+    USAGE_PATH, UsageBatch, UsageRecord, VERSION, Wishes,
 };
 use attache_llm::path::Endpoint;
 use axum::Router;
@@ -188,6 +188,9 @@ fn ask(key: &str, model: &str) -> Ask {
         max_tokens: None,
         n: None,
         user: None,
+        wishes: Wishes::default(),
+        replan: None,
+        explain: false,
     }
 }
 
@@ -238,6 +241,7 @@ fn record(call_id: &str, reservation: Option<String>) -> UsageRecord {
         status: 500,
         retry_after_s: None,
         usage: None,
+        ..AttemptRecord::default()
     };
     UsageRecord {
         call_id: call_id.into(),
@@ -246,6 +250,7 @@ fn record(call_id: &str, reservation: Option<String>) -> UsageRecord {
         model: "gpt".into(),
         group: "gpt".into(),
         reservation,
+        replans: 0,
         stream: false,
         user: None,
         start_us: 1,
@@ -261,7 +266,7 @@ fn record(call_id: &str, reservation: Option<String>) -> UsageRecord {
 }
 
 fn batch(records: Vec<UsageRecord>) -> Bytes {
-    serde_json::to_vec(&UsageBatch { contract: VERSION, records }).unwrap().into()
+    serde_json::to_vec(&UsageBatch { contract: VERSION, records, attempts: Vec::new() }).unwrap().into()
 }
 
 #[tokio::test]

@@ -28,7 +28,9 @@ pub use reservation::Reservation;
 pub use resilient::Resilient;
 pub use sql::{PostgresStore, SqliteStore};
 pub use types::{
-    Charge, Cooldown, CounterBackend, DatabaseBackend, KeyRow, LedgerTotals, NewKey, SpendRow, StoreError,
+    Admission, Admitted, Candidate, Charge, Circuit, Cooldown, Counter, CounterBackend, DatabaseBackend,
+    Failure, KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Sample, Settlement, Speed, SpendRow,
+    StoreError, Transition, Trip,
 };
 
 /// Virtual keys (table `attache_keys`).
@@ -80,6 +82,35 @@ pub trait Counters: Send + Sync {
     async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError>;
     /// Deployments cooling now, with their deadline in Unix milliseconds.
     async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError>;
+    /// Picks a candidate with room and charges it, atomically, under a lease. Asking again with an id that holds a
+    /// lease already answers with what it holds, and charges nothing.
+    async fn admit(&self, _admission: &Admission) -> Result<Admitted, StoreError> {
+        Err(StoreError::Broken { backend: "counters", reason: "admit".into() })
+    }
+    /// Settles many in one round trip. Per settlement: false when its id is unknown, settled already or over.
+    async fn settle_all(&self, _settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
+        Err(StoreError::Broken { backend: "counters", reason: "settle_all".into() })
+    }
+    /// Counts outcomes, in one round trip, and opens or closes circuit breakers. The later deadline of an open one wins.
+    async fn observe(&self, _outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
+        Err(StoreError::Broken { backend: "counters", reason: "observe".into() })
+    }
+    /// Every circuit breaker that is not closed, half-open ones included.
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
+        Err(StoreError::Broken { backend: "counters", reason: "circuits".into() })
+    }
+    /// Current values, 0 where there is none.
+    async fn values(&self, _counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
+        Err(StoreError::Broken { backend: "counters", reason: "values".into() })
+    }
+    /// Keeps the newest `keep` samples per deployment and kind, for `ttl` after the last.
+    async fn add_samples(&self, _samples: &[Sample], _keep: usize, _ttl: Duration) -> Result<(), StoreError> {
+        Err(StoreError::Broken { backend: "counters", reason: "add_samples".into() })
+    }
+    /// All samples of all replicas, oldest first per deployment and kind.
+    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
+        Err(StoreError::Broken { backend: "counters", reason: "samples".into() })
+    }
     /// Is the backend reachable?
     async fn ping(&self) -> Result<(), StoreError>;
     /// Does this process count alone, because the shared backend is away?

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,151 @@ pub struct Charge {
     pub amount: u64,
     /// When the counter may be forgotten.
     pub ttl: Duration,
+}
+
+/// Name of a counter: what is counted, and in which window. Cheap to copy, since a decision may look at hundreds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Counter {
+    /// E.g. `dep:{id}:rpm`; made once per deployment.
+    pub base: Arc<str>,
+    /// Number of the window (Unix minute, day, ...); 0 for counters without one.
+    pub window: u64,
+}
+
+/// An amount on a counter, and how high the counter may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    pub counter: Counter,
+    /// Added when it is admitted.
+    pub amount: u64,
+    /// When the counter may be forgotten.
+    pub ttl: Duration,
+    /// `None`: counted only. There is room if the counter and the amount do not exceed it; an amount above the limit
+    /// counts as the limit for this question, so that a request of any size may have an empty window for itself.
+    pub limit: Option<u64>,
+}
+
+/// Asks for a place on one of several candidates, all or nothing, atomically over all replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Id of the reservation.
+    pub id: String,
+    /// After so long without settling, what was charged is taken back.
+    pub lease: Duration,
+    /// Limits that hold wherever the request goes (keys, teams, ...). Without room in one of them nothing is admitted.
+    pub required: Vec<Limited>,
+    /// Where it may go, in order of preference. Tiers rise; a later tier is for when no candidate of an earlier one
+    /// has room.
+    pub candidates: Vec<Candidate>,
+    pub pick: Pick,
+}
+
+/// Which candidate of the first tier that has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// The first in order.
+    First,
+    /// The one whose charge at this index (of [`Candidate::charges`]) has the lowest counter; the first in order of
+    /// those that are equal. Candidates without such a charge count as 0.
+    Lowest(usize),
+}
+
+/// One place to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub tier: u32,
+    pub charges: Vec<Limited>,
+    /// Half-open deployment: admitted only if no other request probes it. The place is free again when an outcome of
+    /// the deployment is observed, or with the lease.
+    pub probe: Option<String>,
+}
+
+/// What became of an [`Admission`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// All charges of this candidate (and the required ones) are on the counters, under the lease.
+    Candidate(usize),
+    /// No room in this one of the required limits; `value` is its counter.
+    Refused { required: usize, value: u64 },
+    /// No candidate has room. Why, per candidate: the first charge without room, `None` for a probe that is taken.
+    Full(Vec<Option<usize>>),
+}
+
+/// Ends a reservation with what was really used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    pub id: String,
+    /// In place of what was reserved. Usually the same counters; one that is missing here is only taken back.
+    pub actual: Vec<Charge>,
+}
+
+/// Outcomes of a deployment since the last observation, and the rule that may open its circuit breaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    pub deployment: String,
+    pub successes: u32,
+    /// Failures that count towards `trip`, oldest first.
+    pub failures: Vec<Failure>,
+}
+
+/// One failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For people: error class and status, e.g. `rate_limit 429`. No upstream text.
+    pub reason: String,
+    /// Shortest time out of service if the rule trips.
+    pub cooldown: Duration,
+    pub trip: Trip,
+}
+
+/// When a failure takes its deployment out of service. A failure of a half-open deployment always does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trip {
+    /// Counted (for [`Trip::Share`] of others) but never trips.
+    Never,
+    /// At once (429 with a `retry-after`: `cooldown` is that).
+    Now,
+    /// When more than `allowed` failures of this `kind` fell within `window`. Kinds count apart.
+    Count { kind: String, allowed: u32, window: Duration },
+    /// When at least `min` outcomes fell into the current minute and more than `percent` of them are failures.
+    Share { percent: u32, min: u32 },
+}
+
+/// A circuit breaker that is not closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circuit {
+    pub deployment: String,
+    /// Out of service until then (Unix milliseconds). After it the breaker is half-open: one request at a time, until
+    /// an outcome is observed.
+    pub until_ms: u64,
+    /// Why, as in [`Failure::reason`].
+    pub reason: String,
+}
+
+/// What changed with observations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// Opened, or its deadline moved.
+    Opened(Circuit),
+    /// The deployment answered on probation.
+    Closed(String),
+}
+
+/// Speed of a deployment, for latency-based routing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Speed {
+    /// Microseconds to the first event of a stream.
+    FirstEvent,
+    /// Microseconds per completion token of a whole answer.
+    PerToken,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    pub deployment: String,
+    pub speed: Speed,
+    pub micros: u64,
 }
 
 /// A failure of a deployment, and the rule that may cool it down.

@@ -246,19 +246,11 @@ pub fn deployment(id: &str, host: &str, port: u16, token: &str) -> Deployment {
     }))
     .unwrap();
     Deployment {
-        meta,
         cluster: id.to_owned(),
         host: host.to_owned(),
         port,
         tls: false,
         credential: Some(("authorization".into(), Secret::new(format!("Bearer {token}")))),
-        weight: None,
-        rpm: None,
-        tpm: None,
-        timeout: None,
-        stream_timeout: None,
-        allowed_fails: None,
-        cooldown: None,
-        mode: None,
+        ..Deployment::new(meta)
     }
 }

@@ -7,6 +7,7 @@
 //! sidecar -> Envoy     ext_proc dynamic metadata          namespace "attache": PLAN_KEY, NOTE_KEY
 //! sidecar -> adapter   CDS cluster metadata               namespace "attache": DEPLOYMENT_KEY (DeploymentMeta, JSON)
 //! gate    -> sidecar   POST /internal/v1/usage            UsageBatch     -> UsageAck
+//! Envoy   -> sidecar   POST /internal/v1/replan           the last step of a plan that needs another one -> 307
 //! ```
 //!
 //! Every message carries [`VERSION`]; a side that meets another version refuses it by name (HTTP 409 on the
@@ -22,8 +23,8 @@ mod usage_record;
 pub use config::GateConfig;
 pub use deployment::DeploymentMeta;
 pub use keys::{KeyAnswer, KeyChanges, KeyChangesAsk, KeyLookup, KeyRecord};
-pub use request::{Ask, Note};
-pub use usage_record::{AttemptOutcome, AttemptRecord, UsageAck, UsageBatch, UsageRecord};
+pub use request::{After, Ask, Note, Replan, Step, Tried, Walk, Wishes};
+pub use usage_record::{AttemptOutcome, AttemptRecord, AttemptReport, UsageAck, UsageBatch, UsageRecord};
 
 /// Version of the contract. Raise it when a field changes its meaning.
 pub const VERSION: u32 = 1;
@@ -41,6 +42,8 @@ pub const METADATA_NAMESPACE: &str = "attache";
 pub const PLAN_KEY: &str = "priority_groups";
 /// Dynamic metadata: the [`Note`] of the decision, a JSON string.
 pub const NOTE_KEY: &str = "note";
+/// Dynamic metadata: the [`Walk`] of the plan, a JSON string; absent when the plan is plain.
+pub const WALK_KEY: &str = "walk";
 /// Cluster metadata: the [`DeploymentMeta`], a JSON string.
 pub const DEPLOYMENT_KEY: &str = "deployment";
 
@@ -52,6 +55,23 @@ pub const KEY_LOOKUP_PATH: &str = "/internal/v1/keys/lookup";
 pub const KEY_CHANGES_PATH: &str = "/internal/v1/keys/changes";
 /// Internal endpoint: a batch of usage records.
 pub const USAGE_PATH: &str = "/internal/v1/usage";
+
+/// Static Envoy cluster for the step of a plan that asks for another plan: it leads to the sidecar, whose answer is a
+/// 307 to the gateway itself. Envoy's internal redirect then runs gate and ext_proc again with the body it holds.
+pub const REPLAN_CLUSTER: &str = "attache_replan";
+/// Internal endpoint behind [`REPLAN_CLUSTER`]: answers 307; the adapter sets the `location`.
+pub const REPLAN_PATH: &str = "/internal/v1/replan";
+/// Query parameter of that location: the call id of a request on its second or later pass. The gate believes it only
+/// for a request that is between two passes in its own VM.
+pub const REPLAN_PARAM: &str = "attache-call";
+/// Passes of one request at most: Envoy's `max_internal_redirects` is one less.
+pub const MAX_PASSES: u32 = 8;
+/// Response header of an attempt by which the adapter makes Envoy wait before the next one (seconds).
+pub const WAIT_HEADER: &str = "x-attache-wait";
+/// Request header of an admin that asks for the routing decision instead of an answer: `explain`.
+pub const ROUTE_HEADER: &str = "x-attache-route";
+/// Response header with the generation of the configuration that decided.
+pub const GENERATION_HEADER: &str = "x-attache-generation";
 
 /// Hash under which the master key's requests are recorded (LiteLLM's own name for it).
 pub const MASTER_KEY_HASH: &str = "litellm_proxy_master_key";

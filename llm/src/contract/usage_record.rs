@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::class::ErrorClass;
 use crate::path::Endpoint;
 use crate::usage::Usage;
 
@@ -8,6 +9,23 @@ use crate::usage::Usage;
 pub struct UsageBatch {
     pub contract: u32,
     pub records: Vec<UsageRecord>,
+    /// Attempts whose outcome is known before their request's record: failures (the request goes on elsewhere) and
+    /// answers of deployments on probation. For the circuit breakers only, so they may be lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptReport>,
+}
+
+/// How one attempt went, told at once. The record of its request says `reported` for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptReport {
+    pub deployment: String,
+    pub outcome: AttemptOutcome,
+    /// Status of the upstream; 0 when none came.
+    pub status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ErrorClass>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
 }
 
 /// Acknowledgement: every record of the batch is durable (duplicates included).
@@ -33,6 +51,9 @@ pub struct UsageRecord {
     pub group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// Passes of the request beyond the first: how often it was planned anew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replans: u32,
     #[serde(default)]
     pub stream: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,7 +85,7 @@ pub struct UsageRecord {
 }
 
 /// One upstream attempt, kept current by the adapter on every event (a client abort logs before the adapter ends).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// [`super::DeploymentMeta::id`].
     pub deployment: String,
@@ -81,12 +102,41 @@ pub struct AttemptRecord {
     /// Tokens: the provider's own, or an estimate marked as one. `None` when nothing was produced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// Why it failed; `None` for good answers and those that the client left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ErrorClass>,
+    /// Pass of the request in which it was made, from 0. Reservations of earlier passes are settled already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pass: u32,
+    /// Microseconds from its start to its first good event (streams) or to its whole answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_event_us: Option<u64>,
+    /// Microseconds from its start to its end; 0 when unknown.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub duration_us: u64,
+    /// Provider's model name, where the deployment's own is a pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Told in [`UsageBatch::attempts`] already: not to be counted for the circuit breaker again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reported: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero_u64(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How an attempt ended, as far as the adapter saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
+    #[default]
     /// Sent; no answer seen (yet): refused, reset or timed out unless the request ended with the client's abort.
     NoAnswer,
     /// A good answer began; it may have been cut later.
