@@ -7,10 +7,10 @@ VENV   := .attache/venv/bin/python
 NATIVE := -p attache-llm -p attache -p attache-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm demo run check test unit e2e lint bench clean
+.PHONY: help setup build wasm demo run check test unit e2e lint bench bench-routing clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## find or install everything that demo and tests need
 	@$(PYTHON) scripts/setup.py test
@@ -37,12 +37,13 @@ check: build ## validate CONFIG without starting anything
 
 test: setup lint unit ## set up, lint, run every test
 	@$(MAKE) --no-print-directory e2e SUITE=main
+	@$(MAKE) --no-print-directory e2e SUITE=routing
 
 unit: ## tests without Envoy
 	@$(PYTHON) scripts/setup.py test
 	@cargo test --release --locked --workspace
 
-e2e: build ## tests through the real Envoy (SUITE=main; TESTS='-k name' picks some)
+e2e: build ## tests through the real Envoy (SUITE=main or routing; TESTS='-k name' picks some)
 	@$(PYTHON) scripts/setup.py test
 	@$(VENV) -m pytest tests/e2e/$(SUITE) $(TESTS)
 
@@ -53,6 +54,9 @@ lint: ## rustfmt and clippy, warnings denied
 
 bench: build ## CPU per request, against plain Envoy in the same run
 	@$(VENV) scripts/bench.py
+
+bench-routing: ## time of the routing decision by number of deployments
+	@cargo bench --locked -p attache --bench decide
 
 clean: ## remove build results and everything set up
 	@rm -rf target .attache

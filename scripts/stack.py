@@ -151,6 +151,19 @@ class Provider:
     def counts(self):
         return json.loads(http("GET", f"{self.url}/_fake/active")[1])
 
+    def upstreams(self):
+        """Counts by upstream name: `minutes` (Unix minute -> requests, tokens), `active` and `peak`."""
+        return json.loads(http("GET", f"{self.url}/_fake/counts")[1])
+
+    def script(self, name, script, times=None):
+        """A standing script of an upstream, for requests without `x-fake-script`; None ends it."""
+        if script is None:
+            status, text = http("DELETE", f"{self.url}/_fake/script?name={name}")
+        else:
+            status, text = http("POST", f"{self.url}/_fake/script", {"name": name, "script": script, "times": times})
+        if status != 200:
+            raise Failure(f"standing script of {name}: {status} {text}")
+
     def clear(self):
         http("DELETE", f"{self.url}/_fake/requests")
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::script::Script;
+use crate::script::{Refusal, Script};
 
 /// Which endpoint was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Asked {
     inputs: u64,
     dimensions: usize,
     id: String,
+    /// What the script says it costs.
+    scripted: Option<Tokens>,
 }
 
 /// Usage of an answer.
@@ -84,12 +86,16 @@ impl Asked {
             dimensions: usize::try_from(body["dimensions"].as_u64().unwrap_or(8)).unwrap_or(8).min(4096),
             id: id(kind, model, prompt_tokens, pieces.len()),
             pieces,
+            scripted: script.usage.map(|(prompt, completion)| Tokens { prompt, completion }),
         }
     }
 
     /// What the answer costs.
     #[must_use]
     pub fn tokens(&self) -> Tokens {
+        if let Some(tokens) = self.scripted {
+            return tokens;
+        }
         let completion =
             if self.kind == Kind::Embeddings { 0 } else { self.choices * self.pieces.len() as u64 };
         Tokens { prompt: self.prompt_tokens, completion }
@@ -252,6 +258,41 @@ pub fn error(status: u16) -> Value {
         _ => ("The request was answered by its script.", "scripted", Value::Null),
     };
     json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
+}
+
+/// An error body of a kind that its status does not tell, as OpenAI (for content: also Azure) sends it.
+#[must_use]
+pub fn refusal(kind: Refusal, azure: bool) -> Value {
+    let (message, code, param) = match kind {
+        Refusal::Context => (
+            "This model's maximum context length is 128000 tokens. However, your messages resulted in 200000 tokens. \
+             Please reduce the length of the messages.",
+            json!("context_length_exceeded"),
+            json!("messages"),
+        ),
+        Refusal::Content if azure => (
+            "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
+            json!("content_filter"),
+            json!("prompt"),
+        ),
+        Refusal::Content => (
+            "Your request was rejected as a result of our safety system.",
+            json!("content_policy_violation"),
+            Value::Null,
+        ),
+        Refusal::BadRequest => (
+            "Invalid value for 'temperature': too high.",
+            json!("decimal_above_max_value"),
+            json!("temperature"),
+        ),
+        Refusal::Quota => (
+            "You exceeded your current quota, please check your plan and billing details.",
+            json!("insufficient_quota"),
+            Value::Null,
+        ),
+    };
+    let sort = if kind == Refusal::Quota { "insufficient_quota" } else { "invalid_request_error" };
+    json!({"error": {"message": message, "type": sort, "param": param, "code": code}})
 }
 
 fn filter_results() -> Value {

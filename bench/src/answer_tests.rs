@@ -88,3 +88,14 @@ fn completions_stream_text() {
     assert_eq!(text, "a b");
     assert_eq!(events[0]["object"], "text_completion");
 }
+
+#[test]
+fn usage_and_errors_as_scripted() {
+    let script = Script { usage: Some((1000, 500)), ..Script::default() };
+    let asked = asked(Kind::Chat, &chat(&json!({})), &script);
+    assert_eq!(asked.json(&script)["usage"]["total_tokens"], 1500);
+    assert_eq!(refusal(Refusal::Context, false)["error"]["code"], "context_length_exceeded");
+    assert_eq!(refusal(Refusal::Content, true)["error"]["code"], "content_filter");
+    assert_eq!(refusal(Refusal::Content, false)["error"]["code"], "content_policy_violation");
+    assert_eq!(refusal(Refusal::Quota, false)["error"]["type"], "insufficient_quota");
+}

@@ -1,8 +1,9 @@
-//! What arrived, for assertions: `GET /_fake/requests`, `GET /_fake/active`.
+//! What arrived, for assertions: `GET /_fake/requests`, `GET /_fake/active`, `GET /_fake/counts`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use serde::Serialize;
@@ -47,10 +48,35 @@ pub struct Active {
     pub finished: u64,
 }
 
+/// Upstreams counted; further names are not.
+const UPSTREAMS: usize = 10_000;
+/// Minutes counted per upstream; older ones are forgotten.
+const MINUTES: usize = 30;
+
+/// Counts of one upstream.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
+pub struct Upstream {
+    /// By Unix minute of arrival.
+    pub minutes: BTreeMap<u64, Minute>,
+    /// Answers in progress.
+    pub active: u64,
+    /// The most that `active` has been.
+    pub peak: u64,
+}
+
+/// What arrived in one minute.
+#[derive(Debug, Clone, Copy, Default, Serialize, PartialEq, Eq)]
+pub struct Minute {
+    pub requests: u64,
+    /// Tokens of the planned answers that have usage, prompt and completion.
+    pub tokens: u64,
+}
+
 /// Memory of the fake provider.
 #[derive(Debug, Default)]
 pub struct Journal {
     entries: Mutex<VecDeque<Entry>>,
+    upstreams: Mutex<BTreeMap<String, Upstream>>,
     next: AtomicU64,
     active: AtomicU64,
     cancelled: AtomicU64,
@@ -58,8 +84,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Remembers a request; its `id` is set here.
-    pub fn record(&self, mut entry: Entry) {
+    /// Remembers a request; its `id` is set here. `tokens` are those of a good answer.
+    pub fn record(&self, mut entry: Entry, tokens: u64) {
+        self.count(&entry.name, tokens);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entry.id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         if entries.len() == CAPACITY {
@@ -75,8 +102,35 @@ impl Journal {
         entries.iter().filter(|e| name.is_none_or(|name| e.name == name)).cloned().collect()
     }
 
+    fn upstreams(&self) -> MutexGuard<'_, BTreeMap<String, Upstream>> {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, name: &str, tokens: u64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let mut upstreams = self.upstreams();
+        let Some(upstream) = upstreams.get_mut(name) else { return };
+        let minute = upstream.minutes.entry(now / 60).or_default();
+        minute.requests += 1;
+        minute.tokens += tokens;
+        while upstream.minutes.len() > MINUTES {
+            upstream.minutes.pop_first();
+        }
+    }
+
+    /// Counts by upstream.
+    #[must_use]
+    pub fn by_upstream(&self) -> BTreeMap<String, Upstream> {
+        self.upstreams().clone()
+    }
+
     /// Forgets requests and counts; answers in progress stay counted.
     pub fn clear(&self) {
+        self.upstreams().retain(|_, upstream| {
+            upstream.minutes.clear();
+            upstream.peak = upstream.active;
+            upstream.active > 0
+        });
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.cancelled.store(0, Ordering::Relaxed);
         self.finished.store(0, Ordering::Relaxed);
@@ -97,15 +151,23 @@ impl Journal {
 #[derive(Debug)]
 pub struct Guard {
     journal: Arc<Journal>,
+    name: String,
     finished: bool,
 }
 
 impl Guard {
-    /// Counts an answer as in progress.
+    /// Counts an answer of upstream `name` as in progress.
     #[must_use]
-    pub fn new(journal: Arc<Journal>) -> Self {
+    pub fn new(journal: Arc<Journal>, name: &str) -> Self {
         journal.active.fetch_add(1, Ordering::Relaxed);
-        Self { journal, finished: false }
+        let mut upstreams = journal.upstreams();
+        if upstreams.len() < UPSTREAMS || upstreams.contains_key(name) {
+            let upstream = upstreams.entry(name.to_owned()).or_default();
+            upstream.active += 1;
+            upstream.peak = upstream.peak.max(upstream.active);
+        }
+        drop(upstreams);
+        Self { journal, name: name.to_owned(), finished: false }
     }
 
     /// The answer is out (or ended by its own script).
@@ -117,6 +179,9 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.journal.active.fetch_sub(1, Ordering::Relaxed);
+        if let Some(upstream) = self.journal.upstreams().get_mut(&self.name) {
+            upstream.active = upstream.active.saturating_sub(1);
+        }
         let count = if self.finished { &self.journal.finished } else { &self.journal.cancelled };
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -172,12 +237,14 @@ mod tests {
     #[test]
     fn a_dropped_guard_is_a_cancelled_answer() {
         let journal = Arc::new(Journal::default());
-        let mut whole = Guard::new(journal.clone());
-        let cut = Guard::new(journal.clone());
+        let mut whole = Guard::new(journal.clone(), "one");
+        let cut = Guard::new(journal.clone(), "one");
         assert_eq!(journal.counts().active, 2);
         whole.finish();
         drop(whole);
         drop(cut);
         assert_eq!(journal.counts(), Active { active: 0, cancelled: 1, finished: 1 });
+        let one = &journal.by_upstream()["one"];
+        assert_eq!((one.active, one.peak), (0, 2));
     }
 }

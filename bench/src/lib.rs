@@ -5,6 +5,7 @@
 //! - [`answer`] makes the answers: deterministic from the request, in OpenAI's shapes,
 //! - [`play`] sends an answer as the script says (pauses, splits, errors, cuts),
 //! - [`journal`] remembers what arrived, for assertions,
+//! - [`standing`] holds scripts for requests that bring none,
 //! - [`server`] ties them together.
 
 pub mod answer;
@@ -12,3 +13,4 @@ pub mod journal;
 pub mod play;
 pub mod script;
 pub mod server;
+pub mod standing;

@@ -7,7 +7,8 @@
 //!
 //! The header may name several upstreams (the first path segment), so that one request can make the first fail and
 //! the second answer. `*` is for every upstream that the header does not name. Directives in the model name go to
-//! whichever upstream sees them, and win over those of the header.
+//! whichever upstream sees them, and win over those of the header. Requests whose header does not speak of their upstream
+//! (health probes, SDKs) follow the upstream's standing script, if `POST /_fake/script` gave it one.
 
 use std::time::Duration;
 
@@ -38,8 +39,43 @@ pub struct Script {
     pub no_usage: bool,
     /// Seconds of the `retry-after` header.
     pub retry_after: Option<u64>,
+    /// Prompt and completion tokens to report, in place of the counted ones.
+    pub usage: Option<(u64, u64)>,
+    /// An error with the body of its kind, in place of the plain one of its status.
+    pub refusal: Option<Refusal>,
     /// Content of the answer; one token per word.
     pub text: Option<String>,
+}
+
+/// Errors whose kind only the body tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The prompt is longer than the model's context.
+    Context,
+    /// The content policy refuses the prompt.
+    Content,
+    /// A parameter is wrong.
+    BadRequest,
+    /// The account has no money left; a 429 that no waiting helps.
+    Quota,
+}
+
+impl Refusal {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "context" => Some(Self::Context),
+            "content" => Some(Self::Content),
+            "badrequest" => Some(Self::BadRequest),
+            "quota" => Some(Self::Quota),
+            _ => None,
+        }
+    }
+
+    /// HTTP status that goes with it.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        if self == Self::Quota { 429 } else { 400 }
+    }
 }
 
 impl Script {
@@ -107,6 +143,16 @@ impl Script {
             "empty" => self.empty = true,
             "no-usage" => self.no_usage = true,
             "retry-after" => self.retry_after = Some(number()?),
+            "error" => {
+                let refusal = Refusal::of(value).ok_or_else(|| format!("`{directive}`: no such error"))?;
+                self.refusal = Some(refusal);
+                self.status = Some(refusal.status());
+            }
+            "usage" => {
+                let pair = value.split_once('/').and_then(|(p, c)| Some((p.parse().ok()?, c.parse().ok()?)));
+                self.usage =
+                    Some(pair.ok_or_else(|| format!("`{directive}`: want usage:PROMPT/COMPLETION"))?);
+            }
             _ => return Err(format!("`{directive}`: no such directive")),
         }
         Ok(())
@@ -148,7 +194,7 @@ mod tests {
     #[test]
     fn every_directive_is_understood() {
         let all = "ok,status:500,delay:1,chunk-delay:2,chunks:3,split:4,error-at:5,cut-at:6,cut,stall-at:7,empty,\
-                   no-usage,retry-after:8,text:x";
+                   no-usage,retry-after:8,usage:9/10,text:x";
         let script = Script::default().with(all).unwrap();
         let want = Script {
             status: Some(500),
@@ -163,9 +209,20 @@ mod tests {
             empty: true,
             no_usage: true,
             retry_after: Some(8),
+            usage: Some((9, 10)),
+            refusal: None,
             text: Some("x".into()),
         };
         assert_eq!(script, want);
+    }
+
+    #[test]
+    fn an_error_brings_its_status() {
+        let script = Script::default().with("error:quota").unwrap();
+        assert_eq!((script.status, script.refusal), (Some(429), Some(Refusal::Quota)));
+        let script = Script::default().with("error:context").unwrap();
+        assert_eq!((script.status, script.refusal), (Some(400), Some(Refusal::Context)));
+        assert!(Script::default().with("error:other").unwrap_err().contains("error:other"));
     }
 
     #[test]

@@ -21,21 +21,29 @@ use crate::answer::{self, Asked, Kind};
 use crate::journal::{Entry, Guard, Journal, headers_json, small_body};
 use crate::play::{self, Played};
 use crate::script::{Script, split_model};
+use crate::standing::{Order, Standing};
 
 type Reply = Response<BoxBody<Bytes, io::Error>>;
+
+/// What all connections share.
+#[derive(Debug, Clone, Default)]
+pub struct Provider {
+    pub journal: Arc<Journal>,
+    pub standing: Arc<Standing>,
+}
 
 /// Serves until the listener fails.
 ///
 /// # Errors
 /// When no connection can be accepted any more.
-pub async fn serve(listener: TcpListener, journal: Arc<Journal>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, shared: Provider) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         // Pieces must leave as they are written, or `split` would test nothing.
         stream.set_nodelay(true)?;
-        let journal = journal.clone();
+        let shared = shared.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| handle(request, journal.clone()));
+            let service = service_fn(move |request| handle(request, shared.clone()));
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).half_close(false);
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(10_000);
@@ -45,12 +53,50 @@ pub async fn serve(listener: TcpListener, journal: Arc<Journal>) -> io::Result<(
     }
 }
 
-async fn handle(request: Request<Incoming>, journal: Arc<Journal>) -> Result<Reply, Cut> {
-    let path = request.uri().path();
-    if let Some(control) = path.strip_prefix("/_fake/") {
-        return Ok(control_reply(request.method(), control, request.uri().query(), &journal));
+async fn handle(request: Request<Incoming>, shared: Provider) -> Result<Reply, Cut> {
+    if !request.uri().path().starts_with("/_fake/") {
+        return provider(request, shared).await;
     }
-    provider(request, journal).await
+    let (parts, body) = request.into_parts();
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else { return Err(Cut) };
+    let what = parts.uri.path().trim_start_matches("/_fake/");
+    let query = |wanted: &str| {
+        let pairs = parts.uri.query().unwrap_or_default().split('&');
+        pairs
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, value)| value)
+    };
+    Ok(match (&parts.method, what) {
+        (&Method::POST, "script") => match serde_json::from_slice(&body) {
+            Ok(order) => order_reply(&order, &shared.standing),
+            Err(error) => refuse(400, &error.to_string()),
+        },
+        (&Method::POST, "models") => {
+            let name = format!("{}/models", query("name").unwrap_or_default());
+            let script = format!("status:{}", query("status").unwrap_or_default());
+            order_reply(&Order { name, script, times: None }, &shared.standing)
+        }
+        (&Method::DELETE, "script") => {
+            shared.standing.remove(query("name"));
+            json_reply(StatusCode::OK, &json!({"removed": true}))
+        }
+        (method, what) => control_reply(method, what, query("name"), &shared.journal),
+    })
+}
+
+fn order_reply(order: &Order, standing: &Standing) -> Reply {
+    match standing.set(order) {
+        Ok(()) => json_reply(StatusCode::OK, &json!({"set": order.name})),
+        Err(error) => refuse(400, &error),
+    }
+}
+
+/// An error of the fake provider itself.
+fn refuse(status: u16, message: &str) -> Reply {
+    let mut error = answer::error(status);
+    error["error"]["message"] = json!(message);
+    json_reply(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), &error)
 }
 
 /// Ends the connection without an answer.
@@ -65,12 +111,10 @@ impl std::fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-fn control_reply(method: &Method, what: &str, query: Option<&str>, journal: &Journal) -> Reply {
+fn control_reply(method: &Method, what: &str, name: Option<&str>, journal: &Journal) -> Reply {
     match (method, what) {
-        (&Method::GET, "requests") => {
-            let name = query.and_then(|q| q.strip_prefix("name="));
-            json_reply(StatusCode::OK, &json!(journal.entries(name)))
-        }
+        (&Method::GET, "requests") => json_reply(StatusCode::OK, &json!(journal.entries(name))),
+        (&Method::GET, "counts") => json_reply(StatusCode::OK, &json!(journal.by_upstream())),
         (&Method::DELETE, "requests") => {
             journal.clear();
             json_reply(StatusCode::OK, &json!({"cleared": true}))
@@ -80,12 +124,12 @@ fn control_reply(method: &Method, what: &str, query: Option<&str>, journal: &Jou
     }
 }
 
-async fn provider(request: Request<Incoming>, journal: Arc<Journal>) -> Result<Reply, Cut> {
+async fn provider(request: Request<Incoming>, shared: Provider) -> Result<Reply, Cut> {
     let started = Instant::now();
-    let mut guard = Guard::new(journal.clone());
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else { return Err(Cut) };
     let route = Route::parse(parts.uri.path());
+    let mut guard = Guard::new(shared.journal.clone(), route.name);
     let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let mut entry = Entry {
         id: 0,
@@ -99,16 +143,22 @@ async fn provider(request: Request<Incoming>, journal: Arc<Journal>) -> Result<R
         status: None,
         usage: None,
     };
-    let outcome = plan(&route, &parts.method, &parts.headers, &json);
+    let outcome = plan(&route, &parts.method, &parts.headers, &json, &shared.standing);
+    let mut tokens = 0;
     if let Ok(plan) = &outcome {
         entry.usage = plan.asked.as_ref().map(Asked::usage);
+    }
+    if let Ok(Plan { script, asked: Some(asked) }) = &outcome
+        && script.status.unwrap_or(200) == 200
+    {
+        tokens = asked.tokens().prompt + asked.tokens().completion;
     }
     entry.status = match &outcome {
         Ok(plan) if plan.script.cut => None,
         Ok(plan) => Some(plan.script.status.unwrap_or(200)),
         Err(refusal) => Some(refusal.status().as_u16()),
     };
-    journal.record(entry);
+    shared.journal.record(entry, tokens);
     let plan = match outcome {
         Ok(plan) => plan,
         Err(refusal) => {
@@ -133,18 +183,20 @@ struct Plan {
     asked: Option<Asked>,
 }
 
-fn plan(route: &Route<'_>, method: &Method, headers: &HeaderMap, body: &Value) -> Result<Plan, Box<Reply>> {
-    let refuse = |status, message: &str| {
-        let mut error = answer::error(status);
-        error["error"]["message"] = json!(message);
-        Box::new(json_reply(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), &error))
-    };
+fn plan(
+    route: &Route<'_>,
+    method: &Method,
+    headers: &HeaderMap,
+    body: &Value,
+    standing: &Standing,
+) -> Result<Plan, Box<Reply>> {
+    let refuse = |status, message: &str| Box::new(refuse(status, message));
     if !has_credential(headers) {
         return Err(refuse(401, "You didn't provide an API key."));
     }
     let header = headers.get("x-fake-script").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let mut script =
-        Script::from_header(header, route.name).map_err(|e| refuse(400, &e))?.unwrap_or_default();
+    let told = Script::from_header(header, route.name).map_err(|e| refuse(400, &e))?;
+    let mut script = told.or_else(|| standing.take(route.name, route.models)).unwrap_or_default();
     let Some(kind) = route.kind else {
         if route.models && method == Method::GET {
             return Ok(Plan { script, asked: None });
@@ -194,7 +246,11 @@ fn reply(plan: &Plan, mut guard: Guard, started: Instant) -> Reply {
         }
     } else {
         guard.finish();
-        json_reply(status, &answer::error(status.as_u16()))
+        let azure = plan.asked.as_ref().is_some_and(|asked| asked.azure);
+        let body = script
+            .refusal
+            .map_or_else(|| answer::error(status.as_u16()), |kind| answer::refusal(kind, azure));
+        json_reply(status, &body)
     };
     let headers = reply.headers_mut();
     if let Some(seconds) = script.retry_after {

@@ -8,9 +8,9 @@ use super::*;
 async fn start() -> (std::net::SocketAddr, Arc<Journal>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let journal = Arc::new(Journal::default());
-    tokio::spawn(serve(listener, journal.clone()));
-    (address, journal)
+    let shared = Provider::default();
+    tokio::spawn(serve(listener, shared.clone()));
+    (address, shared.journal)
 }
 
 fn chat(path: &str, script: &str, stream: bool) -> Request<Full<Bytes>> {
@@ -135,4 +135,35 @@ async fn http2_works_without_tls() {
     assert_eq!(reply.status(), 200);
     assert!(reply.into_body().collect().await.unwrap().to_bytes().ends_with(b"data: [DONE]\n\n"));
     assert_eq!(journal.entries(None)[0].version, "HTTP/2.0");
+}
+
+#[tokio::test]
+async fn standing_scripts_and_counts() {
+    let (address, journal) = start().await;
+    let order = r#"{"name": "one", "script": "error:context", "times": 1}"#;
+    let set = Request::post("/_fake/script").body(Full::new(Bytes::from(order))).unwrap();
+    assert_eq!(send(address, set).await.unwrap().0, 200);
+    let path = "/one/v1/chat/completions";
+    let (status, body) = send(address, chat(path, "", false)).await.unwrap();
+    assert_eq!(status, 400);
+    assert!(String::from_utf8_lossy(&body).contains("context_length_exceeded"));
+    assert_eq!(send(address, chat(path, "*=usage:70/30", false)).await.unwrap().0, 200);
+    let minutes = &journal.by_upstream()["one"].minutes;
+    assert_eq!(minutes.values().map(|minute| minute.requests).sum::<u64>(), 2);
+    assert_eq!(minutes.values().map(|minute| minute.tokens).sum::<u64>(), 100);
+
+    let models = || {
+        Request::get("/one/v1/models")
+            .header("authorization", "Bearer sk-probe-1234")
+            .body(Full::default())
+            .unwrap()
+    };
+    assert_eq!(send(address, models()).await.unwrap().0, 200);
+    let set = Request::post("/_fake/models?name=one&status=401").body(Full::default()).unwrap();
+    assert_eq!(send(address, set).await.unwrap().0, 200);
+    assert_eq!(send(address, models()).await.unwrap().0, 401);
+    assert_eq!(send(address, chat(path, "", false)).await.unwrap().0, 200);
+    let removed = Request::delete("/_fake/script").body(Full::default()).unwrap();
+    assert_eq!(send(address, removed).await.unwrap().0, 200);
+    assert_eq!(send(address, models()).await.unwrap().0, 200);
 }

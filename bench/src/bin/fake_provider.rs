@@ -1,9 +1,7 @@
 //! The fake provider's command line.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use attache_bench::journal::Journal;
 use attache_bench::server;
 use clap::Parser;
 use tokio::net::TcpListener;
@@ -13,7 +11,8 @@ use tokio::net::TcpListener;
 /// The first path segment names the upstream (`http://HOST/NAME/v1/...`), so one process plays many. Directives come in
 /// the header `x-fake-script: NAME=directive,directive;*=...` or in the model name (`gpt-4o@status:500`):
 /// status:N delay:MS chunk-delay:MS chunks:N split:BYTES error-at:N cut-at:N cut stall-at:N empty no-usage
-/// retry-after:S text:...
+/// retry-after:S usage:PROMPT/COMPLETION error:context|content|badrequest|quota text:...
+/// Standing scripts, for requests whose header is silent: POST /_fake/script {"name", "script", "times"}.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -29,7 +28,7 @@ async fn main() -> std::io::Result<()> {
     println!("fake-provider listens on http://{}", listener.local_addr()?);
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
-        result = server::serve(listener, Arc::new(Journal::default())) => result,
+        result = server::serve(listener, server::Provider::default()) => result,
         _ = terminate.recv() => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
