@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use attache::config::{self, Env};
 use attache::prices::PriceTable;
+use attache::routing::Strategy;
 use attache::store::{CounterBackend, DatabaseBackend};
 use attache_llm::provider::Provider;
 
@@ -59,7 +60,7 @@ fn the_seed_means_what_it_says() {
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].contains("usage-based-routing-v2") && warnings[0].contains("seed.yaml:17:"),
+        warnings[0].contains("features.pre_call_health_checks") && warnings[0].contains("seed.yaml:"),
         "{warnings:?}"
     );
 
@@ -75,7 +76,8 @@ fn the_seed_means_what_it_says() {
 
     let snapshot = config::snapshot(config, &PriceTable::embedded(), 7, &env()).unwrap();
     assert_eq!((snapshot.generation, snapshot.num_retries, snapshot.max_fallbacks), (7, 2, 5));
-    assert_eq!((snapshot.allowed_fails, snapshot.cooldown), (3, Duration::from_secs(5)));
+    assert_eq!((snapshot.breaker_allowed_fails, snapshot.cooldown), (None, Duration::from_secs(5)));
+    assert_eq!(snapshot.groups["gpt-4o"].strategy, Strategy::UsageBased);
     let deployment = &snapshot.groups["gpt-4o"].deployments[0];
     assert_eq!(deployment.meta.provider, Provider::Azure);
     assert_eq!(deployment.meta.model, "gpt-4o");

@@ -6,7 +6,7 @@ use serde_yaml_ng::{Mapping, Value};
 
 use super::files::Files;
 use super::issue::{Findings, Issue, Place};
-use super::{Config, ConfigErrors, Env, Secret, keys, placeholders, resolve, rules, walk};
+use super::{Config, ConfigErrors, Env, Secret, keys, placeholders, resolve, routes_rules, rules, walk};
 use crate::prices::PriceTable;
 
 /// A configuration that may be used.
@@ -56,7 +56,8 @@ pub(super) fn attempt(path: &Path, env: &Env) -> Attempt {
     if let Some(config) = &config {
         rules::check(config, &env, &mut findings);
         // Prices do not matter to whether it can be resolved.
-        resolve::deployments(config, &env, &PriceTable::default(), &mut findings);
+        let deployments = resolve::deployments(config, &env, &PriceTable::default(), &mut findings);
+        routes_rules::check(config, &deployments, &mut findings);
     }
     let issues = |found: Vec<(Place, String)>| -> Vec<Issue> {
         found.into_iter().map(|(place, message)| files.issue(&place, message)).collect()

@@ -6,16 +6,20 @@
 //! ```
 
 mod check;
+mod choices;
 mod env;
 mod files;
 mod issue;
 mod keys;
+mod keys_router;
 mod load;
 mod locate;
 mod placeholders;
 mod providers;
 mod reference;
 mod resolve;
+mod routes;
+mod routes_rules;
 mod rules;
 mod schema;
 mod secret;
@@ -34,6 +38,6 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use snapshot::snapshot;
 pub use types::{
-    Config, Features, GeneralSettings, LitellmParams, LitellmSettings, ModelEntry, ModelInfo, RouterSettings,
-    seconds,
+    Alias, Config, Fallbacks, Features, GeneralSettings, LitellmParams, LitellmSettings, ModelEntry,
+    ModelInfo, Policy, ProviderBudget, Requirement, RouterSettings, RoutingGroup, StrategyArgs, seconds,
 };

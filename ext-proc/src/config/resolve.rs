@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use attache_llm::contract::{self, DeploymentMeta};
 use attache_llm::price::{self, Price};
 use attache_llm::provider::{self, ApiBase, Provider, ProviderInfo};
+use attache_llm::wildcard;
 use sha2::{Digest, Sha256};
 
 use super::issue::{Findings, Place, did_you_mean};
 use super::providers::NOT_YET;
-use super::{Config, Env, ModelEntry, Secret, seconds};
+use super::{Config, Env, ModelEntry, Secret, routes, seconds};
 use crate::prices::{ModelPrice, PriceTable};
 use crate::routing::Deployment;
 
@@ -32,7 +33,8 @@ pub(super) fn deployments(
             findings.warn(&place, "blocked: not served");
             continue;
         }
-        let resolver = Resolver { entry, env, prices, place };
+        let max_parallel = config.router_settings.default_max_parallel_requests;
+        let resolver = Resolver { entry, env, prices, place, max_parallel };
         if let Some(deployment) = resolver.deployment(&mut seen, findings) {
             out.push(deployment);
         }
@@ -53,17 +55,19 @@ struct Resolver<'a> {
     env: &'a Env,
     prices: &'a PriceTable,
     place: Place,
+    /// `default_max_parallel_requests`.
+    max_parallel: Option<u64>,
 }
 
 impl Resolver<'_> {
     fn deployment(&self, seen: &mut Seen, findings: &mut Findings) -> Option<Deployment> {
         let params = &self.entry.litellm_params;
         let group = self.entry.model_name.as_str();
-        if group.contains('*') || params.model.contains('*') {
-            findings.warn(&self.place, "wildcard models are not implemented yet: this entry is left out");
+        let (info, model) = self.provider(findings)?;
+        if wildcard::is_pattern(model) && !wildcard::is_pattern(group) {
+            findings.error(&self.at("model"), "has a `*`, but `model_name` has none to take it from");
             return None;
         }
-        let (info, model) = self.provider(findings)?;
         let id = self.id(seen, findings)?;
         let base = self.base(info, findings)?;
         let (credential, headers) = self.headers(info, findings)?;
@@ -93,9 +97,19 @@ impl Resolver<'_> {
             weight: params.weight,
             rpm: self.entry.rpm.or(params.rpm),
             tpm: self.entry.tpm.or(params.tpm),
+            max_parallel: params.max_parallel_requests.or(self.max_parallel),
+            order: params.order,
+            tags: params.tags.clone(),
+            access_groups: self.entry.model_info.access_groups.clone(),
+            max_input_tokens: self.entry.model_info.max_input_tokens.or_else(|| known?.max_input_tokens),
+            region: params.region_name.clone().or_else(|| self.entry.model_info.region.clone()),
+            budget: routes::budget(params.max_budget, params.budget_duration),
+            num_retries: params.num_retries.or(params.max_retries),
             timeout: params.timeout.map(seconds),
             stream_timeout: params.stream_timeout.map(seconds),
             allowed_fails: self.entry.model_info.allowed_fails,
+            allowed_fails_policy: routes::allowed_fails(&self.entry.model_info.allowed_fails_policy),
+            mirror: params.mirror.clone(),
             cooldown: params.cooldown_time.or(self.entry.model_info.cooldown_time).map(seconds),
             mode: self.entry.model_info.mode.clone().or_else(|| known?.mode.clone()),
             ..Deployment::new(meta)

@@ -1,8 +1,6 @@
 //! What the types cannot say: values that must agree with each other.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::issue::{Findings, Place, did_you_mean};
+use super::issue::{Findings, Place};
 use super::{Config, Env, Secret};
 
 /// Master keys that the whole world knows from documentation.
@@ -25,23 +23,11 @@ const WEAK_KEYS: [&str; 14] = [
 /// Shorter than this after `sk-` can be guessed.
 const SHORTEST_MASTER_KEY: usize = 8;
 
-const STRATEGIES: [&str; 8] = [
-    "simple-shuffle",
-    "usage-based-routing-v2",
-    "usage-based-routing",
-    "least-busy",
-    "latency-based-routing",
-    "cost-based-routing",
-    "provider-budget-routing",
-    "lar1",
-];
-
 pub(super) fn check(config: &Config, env: &Env, findings: &mut Findings) {
     master_key(config, findings);
     database(config, findings);
     header_name(config, findings);
     redis(config, findings);
-    strategy(config, findings);
     if config.model_list.is_empty() {
         findings.warn(&Place::at("model_list"), "there is no deployment: every request is refused");
     }
@@ -52,8 +38,6 @@ pub(super) fn check(config: &Config, env: &Env, findings: &mut Findings) {
                 .error(&place, "a model name has at most 256 characters, none of them a control character");
         }
     }
-    aliases(config, findings);
-    fallbacks(config, findings);
     if env.get("LITELLM_CONFIG_BUCKET_NAME").is_some_and(|name| !name.is_empty()) {
         findings.warn(
             &Place::default(),
@@ -121,9 +105,12 @@ fn redis(config: &Config, findings: &mut Findings) {
             findings.warn(&Place::at("router_settings.redis_host"), "`redis_url` is set too, and wins");
         }
     } else if router.redis_host.is_none() {
-        for (name, set) in
-            [("redis_port", router.redis_port.is_some()), ("redis_password", router.redis_password.is_some())]
-        {
+        for (name, set) in [
+            ("redis_port", router.redis_port.is_some()),
+            ("redis_username", router.redis_username.is_some()),
+            ("redis_password", router.redis_password.is_some()),
+            ("redis_db", router.redis_db.is_some()),
+        ] {
             if set {
                 let place = Place::at("router_settings").key(name);
                 findings.error(&place, "set without `redis_host`: counters would stay in this process");
@@ -137,84 +124,5 @@ fn redis(config: &Config, findings: &mut Findings) {
             &Place::at("router_settings.redis_host"),
             "must be a host name alone; a URL goes to `redis_url`",
         );
-    }
-}
-
-fn strategy(config: &Config, findings: &mut Findings) {
-    let Some(name) = &config.router_settings.routing_strategy else { return };
-    let place = Place::at("router_settings.routing_strategy");
-    if !STRATEGIES.contains(&name.as_str()) {
-        let near = did_you_mean(name, STRATEGIES);
-        findings.error(
-            &place,
-            format!("no strategy of LiteLLM's; expected one of {}{near}", STRATEGIES.join(", ")),
-        );
-    } else if name != "simple-shuffle" {
-        findings.warn(&place, format!("`{name}` is not implemented yet: weighted random choice is used"));
-    }
-}
-
-/// Groups as the file names them.
-fn groups(config: &Config) -> BTreeSet<&str> {
-    config.model_list.iter().map(|entry| entry.model_name.as_str()).collect()
-}
-
-/// The group behind a name, through any number of aliases. `None` for a loop.
-pub(super) fn unalias<'a>(name: &'a str, aliases: &'a BTreeMap<String, String>) -> Option<&'a str> {
-    let mut at = name;
-    for _ in 0..=aliases.len() {
-        match aliases.get(at) {
-            Some(next) => at = next,
-            None => return Some(at),
-        }
-    }
-    None
-}
-
-fn aliases(config: &Config, findings: &mut Findings) {
-    let aliases = &config.router_settings.model_group_alias;
-    let groups = groups(config);
-    for alias in aliases.keys() {
-        let place = Place::at("router_settings.model_group_alias").key(alias);
-        match unalias(alias, aliases) {
-            None => findings.error(&place, "the aliases form a loop"),
-            Some(group) if !groups.contains(group) => {
-                let near = did_you_mean(group, groups.iter().copied());
-                findings.error(&place, format!("there is no model group `{group}`{near}"));
-            }
-            Some(group) if groups.contains(alias.as_str()) => findings
-                .warn(&place, format!("hides the model group of the same name: requests go to `{group}`")),
-            Some(_) => {}
-        }
-    }
-}
-
-fn fallbacks(config: &Config, findings: &mut Findings) {
-    let aliases = &config.router_settings.model_group_alias;
-    let mut names = groups(config);
-    names.extend(aliases.keys().map(String::as_str));
-    let lists = [
-        ("router_settings", &config.router_settings.fallbacks, &config.router_settings.default_fallbacks),
-        ("litellm_settings", &config.litellm_settings.fallbacks, &config.litellm_settings.default_fallbacks),
-    ];
-    let mut known = |name: &str, place: &Place| {
-        if name != "*" && !names.contains(name) {
-            let near = did_you_mean(name, names.iter().copied());
-            findings.error(place, format!("there is no model group `{name}`{near}"));
-        }
-    };
-    for (section, entries, defaults) in lists {
-        for (at, entry) in entries.iter().enumerate() {
-            let place = Place::at(section).key("fallbacks").index(at);
-            for (group, targets) in entry {
-                known(group, &place.key(group));
-                for (at, target) in targets.iter().enumerate() {
-                    known(target, &place.key(group).index(at));
-                }
-            }
-        }
-        for (at, target) in defaults.iter().enumerate() {
-            known(target, &Place::at(section).key("default_fallbacks").index(at));
-        }
     }
 }

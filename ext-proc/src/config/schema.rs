@@ -18,9 +18,17 @@ pub(super) enum Kind {
     SecondsOrZero,
     /// A number above 0; fractions allowed.
     Amount,
+    /// 0 included.
+    Fraction,
     /// Dollars, 0 included.
     Price,
     TextList,
+    /// One of these names.
+    Choice(&'static [&'static str]),
+    /// A list of such names. The second list: names of LiteLLM's that Attaché does not act on.
+    Choices(&'static [&'static str], &'static [&'static str]),
+    /// `30s`, `15m`, `1h`, `7d`, `2w`, `1mo` (30 days); becomes whole seconds.
+    Period,
     TextMap,
     SecretMap,
     /// `[{group: [group, ...]}]`.
@@ -28,6 +36,8 @@ pub(super) enum Kind {
     /// `{alias: group}` or `{alias: {model: group, hidden: true}}`.
     Aliases,
     Section(&'static Section),
+    /// A map of names that the operator chooses to such sections.
+    SectionMap(&'static Section),
     /// A list of these.
     Sections(&'static Section),
 }
@@ -44,12 +54,17 @@ impl Kind {
             Self::Seconds => "seconds above 0",
             Self::SecondsOrZero => "seconds, 0 or more",
             Self::Amount => "a number above 0",
+            Self::Fraction => "a number, 0 or more",
             Self::Price => "dollars, 0 or more",
             Self::TextList => "a list of text",
+            Self::Choice(_) => "one of the names below",
+            Self::Choices(..) => "a list of the names below",
+            Self::Period => "a duration such as `30s`, `15m`, `1h`, `1d` or `1mo`",
             Self::TextMap | Self::SecretMap => "a map of text",
             Self::Fallbacks => "a list of `{group: [group, ...]}`",
-            Self::Aliases => "a map `{alias: group}`",
+            Self::Aliases => "a map `{alias: group}` or `{alias: {model, hidden}}`",
             Self::Section(_) => "a section of keys",
+            Self::SectionMap(_) => "a map of sections",
             Self::Sections(_) => "a list of entries",
         }
     }

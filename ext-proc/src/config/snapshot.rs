@@ -1,12 +1,12 @@
 //! From the file to what the request path reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::issue::{Findings, Issue};
-use super::rules::unalias;
-use super::{Config, ConfigErrors, Env, resolve, seconds};
+use super::routes::{self, Served, Strategies, unalias};
+use super::{Config, ConfigErrors, Env, choices, resolve, seconds};
 use crate::prices::PriceTable;
 use crate::routing::{Deployment, Group, Snapshot};
 
@@ -47,71 +47,55 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
     let (router, litellm) = (&config.router_settings, &config.litellm_settings);
     let mut by_id = HashMap::with_capacity(deployments.len());
     let mut by_group: HashMap<String, Vec<Arc<Deployment>>> = HashMap::new();
-    for deployment in deployments.into_iter().map(Arc::new) {
+    for mut deployment in deployments {
+        let mirror = deployment.mirror.take();
+        deployment.mirror =
+            mirror.and_then(|name| Some(unalias(&name, &router.model_group_alias)?.to_owned()));
+        let deployment = Arc::new(deployment);
         by_group.entry(deployment.meta.group.clone()).or_default().push(Arc::clone(&deployment));
         by_id.insert(deployment.meta.id.clone(), deployment);
     }
-    let groups: HashMap<_, _> = by_group
-        .into_iter()
-        .map(|(name, deployments)| (name.clone(), Arc::new(Group { name, deployments, ..Group::default() })))
-        .collect();
+    let strategies = Strategies::of(config);
+    let group = |(name, deployments): (String, Vec<Arc<Deployment>>)| {
+        let strategy = strategies.group(&name);
+        (name.clone(), Arc::new(Group { name, deployments, strategy }))
+    };
+    let groups: HashMap<_, _> = by_group.into_iter().map(group).collect();
+    let served = Served::new(config, &groups, &by_id);
+    let defaults = [&router.default_fallbacks, &litellm.default_fallbacks];
+    let defaults = defaults.into_iter().find(|list| !list.is_empty()).map_or(&[][..], Vec::as_slice);
+    let context = [&litellm.context_window_fallbacks, &router.context_window_fallbacks];
+    let policy = [&litellm.content_policy_fallbacks, &router.content_policy_fallbacks];
+    let hidden = router.model_group_alias.iter().filter(|(_, alias)| alias.hidden);
+    let allowed_fails = router.allowed_fails.or(litellm.allowed_fails);
     let cooldown = router.cooldown_time.map_or(COOLDOWN, seconds);
     Snapshot {
         generation,
-        fallbacks: fallbacks(config, &groups),
-        aliases: aliases(config, &groups),
-        groups,
-        deployments: by_id,
+        wildcards: routes::wildcards(&groups),
+        fallbacks: served.fallbacks([&litellm.fallbacks, &router.fallbacks], defaults),
+        context_window_fallbacks: served.special(context),
+        content_policy_fallbacks: served.special(policy),
+        aliases: served.aliases(),
+        hidden: hidden.map(|(name, _)| name.clone()).collect(),
         num_retries: router.num_retries.or(litellm.num_retries).unwrap_or(NUM_RETRIES),
+        retry_policy: routes::retry_policy(&router.retry_policy),
+        group_retry_policy: served.group_retry_policy(config),
+        retry_after: seconds(router.retry_after),
         max_fallbacks: router.max_fallbacks.unwrap_or(MAX_FALLBACKS),
-        allowed_fails: router.allowed_fails.or(litellm.allowed_fails).unwrap_or(ALLOWED_FAILS),
+        breaker_allowed_fails: allowed_fails,
+        allowed_fails_policy: routes::allowed_fails(&router.allowed_fails_policy),
+        allowed_fails: allowed_fails.unwrap_or(ALLOWED_FAILS),
         cooldown,
         disable_cooldowns: router.disable_cooldowns || cooldown.is_zero(),
         timeout: router.timeout.or(litellm.request_timeout).map_or(TIMEOUT, seconds),
         stream_timeout: router.stream_timeout.map(seconds),
-        ..Snapshot::default()
+        enforce_limits: routes::has_check(config, choices::ENFORCE_LIMITS),
+        pre_call_checks: router.enable_pre_call_checks,
+        tags: routes::tags(config),
+        provider_budgets: routes::provider_budgets(config),
+        affinity: routes::affinity(config),
+        pre_call_health_checks: config.features.pre_call_health_checks,
+        groups,
+        deployments: by_id,
     }
-}
-
-/// Alias -> group, chains followed to their end.
-fn aliases(config: &Config, groups: &HashMap<String, Arc<Group>>) -> BTreeMap<String, String> {
-    let aliases = &config.router_settings.model_group_alias;
-    aliases
-        .keys()
-        .filter_map(|alias| Some((alias.clone(), unalias(alias, aliases)?.to_owned())))
-        .filter(|(_, group)| groups.contains_key(group))
-        .collect()
-}
-
-/// Group -> groups. What the router says of a group replaces what `litellm_settings` says of it. Targets that
-/// are left without deployments (providers not implemented yet) drop out.
-fn fallbacks(config: &Config, groups: &HashMap<String, Arc<Group>>) -> BTreeMap<String, Vec<String>> {
-    let (router, litellm) = (&config.router_settings, &config.litellm_settings);
-    let aliases = &router.model_group_alias;
-    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for entries in [&litellm.fallbacks, &router.fallbacks] {
-        for (group, targets) in entries.iter().flatten() {
-            let Some(group) = unalias(group, aliases) else { continue };
-            out.insert(group.to_owned(), targets.clone());
-        }
-    }
-    let defaults = if router.default_fallbacks.is_empty() {
-        &litellm.default_fallbacks
-    } else {
-        &router.default_fallbacks
-    };
-    if !defaults.is_empty() {
-        out.entry("*".to_owned()).or_default().extend(defaults.iter().cloned());
-    }
-    for (group, targets) in &mut out {
-        let mut kept: Vec<String> = Vec::with_capacity(targets.len());
-        for target in targets.iter().filter_map(|target| unalias(target, aliases)) {
-            if target != group && groups.contains_key(target) && !kept.iter().any(|have| have == target) {
-                kept.push(target.to_owned());
-            }
-        }
-        *targets = kept;
-    }
-    out.retain(|_, targets| !targets.is_empty());
-    out
 }

@@ -54,6 +54,20 @@ pub struct LitellmParams {
     pub rpm: Option<u64>,
     pub tpm: Option<u64>,
     pub weight: Option<u64>,
+    /// Tier; lower ones first.
+    pub order: Option<u32>,
+    pub max_parallel_requests: Option<u64>,
+    /// Dollars per `budget_duration`.
+    pub max_budget: Option<f64>,
+    /// Seconds.
+    pub budget_duration: Option<u64>,
+    pub tags: Vec<String>,
+    pub region_name: Option<String>,
+    pub num_retries: Option<u32>,
+    /// As `num_retries`, which wins.
+    pub max_retries: Option<u32>,
+    /// Model group that gets a copy of the traffic.
+    pub mirror: Option<String>,
     /// Seconds.
     pub timeout: Option<f64>,
     /// Seconds to the first event of a stream.
@@ -75,7 +89,11 @@ pub struct ModelInfo {
     pub mode: Option<String>,
     pub base_model: Option<String>,
     pub allowed_fails: Option<u32>,
+    pub allowed_fails_policy: Policy,
     pub cooldown_time: Option<f64>,
+    pub access_groups: Vec<String>,
+    /// As `litellm_params.region_name`, which wins.
+    pub region: Option<String>,
     pub max_input_tokens: Option<u64>,
     pub max_output_tokens: Option<u64>,
     pub blocked: bool,
@@ -102,6 +120,25 @@ pub struct GeneralSettings {
     pub max_request_size_mb: Option<f64>,
     /// Accepts a missing or publicly known master key. For local development.
     pub dangerously_permit_weak_or_unset_master_key: bool,
+    pub background_health_checks: bool,
+    /// Seconds between two rounds of background probes.
+    pub health_check_interval: f64,
+    /// What `/health/readiness` waits for.
+    pub readiness_requires: Vec<Requirement>,
+    /// Seconds between two looks at the configuration's files; 0: none.
+    pub proxy_config_reload_interval_seconds: f64,
+}
+
+/// Something that must be there before the gateway is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Requirement {
+    /// Envoy has acknowledged the configuration.
+    Envoy,
+    Database,
+    Redis,
+    /// At least one deployment can be used.
+    Deployments,
 }
 
 impl Default for GeneralSettings {
@@ -115,6 +152,10 @@ impl Default for GeneralSettings {
             litellm_key_header_name: None,
             max_request_size_mb: None,
             dangerously_permit_weak_or_unset_master_key: false,
+            background_health_checks: false,
+            health_check_interval: 300.0,
+            readiness_requires: vec![Requirement::Envoy],
+            proxy_config_reload_interval_seconds: 2.0,
         }
     }
 }
@@ -123,24 +164,90 @@ impl Default for GeneralSettings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct RouterSettings {
+    /// One of LiteLLM's names.
     pub routing_strategy: Option<String>,
+    pub routing_strategy_args: StrategyArgs,
+    pub routing_groups: Vec<RoutingGroup>,
     pub redis_url: Option<Secret>,
     pub redis_host: Option<String>,
     pub redis_port: Option<u16>,
+    pub redis_username: Option<String>,
     pub redis_password: Option<Secret>,
+    pub redis_db: Option<u32>,
     pub num_retries: Option<u32>,
     pub max_fallbacks: Option<u32>,
     /// Seconds.
     pub timeout: Option<f64>,
     pub stream_timeout: Option<f64>,
-    /// `[{"group": ["fallback", ...]}]`.
-    pub fallbacks: Vec<BTreeMap<String, Vec<String>>>,
+    pub fallbacks: Fallbacks,
     pub default_fallbacks: Vec<String>,
-    pub model_group_alias: BTreeMap<String, String>,
+    pub context_window_fallbacks: Fallbacks,
+    pub content_policy_fallbacks: Fallbacks,
+    pub model_group_alias: BTreeMap<String, Alias>,
+    pub retry_policy: Policy,
+    pub model_group_retry_policy: BTreeMap<String, Policy>,
+    /// Seconds.
+    pub retry_after: f64,
     pub allowed_fails: Option<u32>,
+    pub allowed_fails_policy: Policy,
+    pub enable_pre_call_checks: bool,
+    pub optional_pre_call_checks: Vec<String>,
+    pub enable_tag_filtering: bool,
+    /// Unset: true.
+    pub tag_filtering_match_any: Option<bool>,
+    pub provider_budget_config: BTreeMap<String, ProviderBudget>,
+    pub default_max_parallel_requests: Option<u64>,
     /// Seconds.
     pub cooldown_time: Option<f64>,
     pub disable_cooldowns: bool,
+}
+
+/// `[{"group": ["fallback", ...]}]`.
+pub type Fallbacks = Vec<BTreeMap<String, Vec<String>>>;
+
+/// A retry or allowed-fails policy as written: `RateLimitErrorRetries` -> 2.
+pub type Policy = BTreeMap<String, u32>;
+
+/// `model_group_alias.<alias>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Alias {
+    /// A group, or another alias.
+    pub model: String,
+    /// Left out of `/v1/models`.
+    pub hidden: bool,
+}
+
+/// `routing_strategy_args`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct StrategyArgs {
+    /// Seconds.
+    pub ttl: Option<f64>,
+    pub lowest_latency_buffer: Option<f64>,
+    pub max_latency_list_size: Option<u32>,
+}
+
+/// Model groups with a strategy of their own.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RoutingGroup {
+    pub group_name: String,
+    pub models: Vec<String>,
+    pub routing_strategy: String,
+    pub routing_strategy_args: StrategyArgs,
+}
+
+/// `provider_budget_config.<provider>`: one name of each pair is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ProviderBudget {
+    /// Dollars.
+    pub budget_limit: Option<f64>,
+    pub max_budget: Option<f64>,
+    /// Seconds.
+    pub time_period: Option<u64>,
+    pub budget_duration: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -149,8 +256,10 @@ pub struct LitellmSettings {
     pub num_retries: Option<u32>,
     /// Seconds.
     pub request_timeout: Option<f64>,
-    pub fallbacks: Vec<BTreeMap<String, Vec<String>>>,
+    pub fallbacks: Fallbacks,
     pub default_fallbacks: Vec<String>,
+    pub context_window_fallbacks: Fallbacks,
+    pub content_policy_fallbacks: Fallbacks,
     pub allowed_fails: Option<u32>,
 }
 
@@ -159,6 +268,7 @@ pub struct LitellmSettings {
 #[serde(default)]
 pub struct Features {
     pub separate_health_app: bool,
+    /// Leave out deployments whose last background probe failed.
     pub pre_call_health_checks: bool,
 }
 
@@ -171,14 +281,19 @@ impl Config {
             return CounterBackend::Redis { url: url.clone() };
         }
         let Some(host) = &router.redis_host else { return CounterBackend::Memory };
-        let login = router.redis_password.as_ref();
-        let login =
-            login.map(|password| format!(":{}@", percent_encode(password.expose()))).unwrap_or_default();
+        let user = router.redis_username.as_deref().map(percent_encode).unwrap_or_default();
+        let password = router.redis_password.as_ref().map(|secret| percent_encode(secret.expose()));
+        let login = match password {
+            Some(password) => format!("{user}:{password}@"),
+            None if user.is_empty() => String::new(),
+            None => format!("{user}@"),
+        };
         // An IPv6 address needs brackets in a URL.
         let host =
             if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
         let port = router.redis_port.unwrap_or(6379);
-        CounterBackend::Redis { url: Secret::new(format!("redis://{login}{host}:{port}/")) }
+        let db = router.redis_db.map(|db| db.to_string()).unwrap_or_default();
+        CounterBackend::Redis { url: Secret::new(format!("redis://{login}{host}:{port}/{db}")) }
     }
 
     /// Where keys and ledger live: Postgres if `database_url` is given, else SQLite in `data_dir`.

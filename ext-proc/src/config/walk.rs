@@ -5,7 +5,7 @@ use serde_yaml_ng::{Mapping, Number, Value};
 use super::files::key_text;
 use super::issue::{Findings, Place, did_you_mean};
 use super::keys;
-use super::schema::{Key, Kind, Section};
+use super::schema::{Kind, Section};
 
 /// Checks and normalises a map in place: what is left deserialises into the types.
 pub(super) fn section(map: &mut Mapping, section: &Section, place: &Place, findings: &mut Findings) {
@@ -38,8 +38,15 @@ pub(super) fn section(map: &mut Mapping, section: &Section, place: &Place, findi
 
 /// Null, and empty text (a variable that is set to nothing), mean: not set.
 fn unset(value: &Value, kind: Kind) -> bool {
-    let container =
-        matches!(kind, Kind::TextList | Kind::TextMap | Kind::SecretMap | Kind::Fallbacks | Kind::Aliases);
+    let container = matches!(
+        kind,
+        Kind::TextList
+            | Kind::Choices(..)
+            | Kind::TextMap
+            | Kind::SecretMap
+            | Kind::Fallbacks
+            | Kind::Aliases
+    );
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty() && !container,
@@ -74,14 +81,24 @@ fn check(value: &mut Value, kind: Kind, place: &Place, findings: &mut Findings) 
         Kind::Positive => put(value, whole(value, 1, u64::MAX >> 1), kind),
         Kind::Port => put(value, whole(value, 1, u64::from(u16::MAX)), kind),
         Kind::Seconds | Kind::Amount => put(value, real(value, f64::MIN_POSITIVE), kind),
-        Kind::SecondsOrZero | Kind::Price => put(value, real(value, 0.0), kind),
+        Kind::SecondsOrZero | Kind::Fraction | Kind::Price => put(value, real(value, 0.0), kind),
         Kind::TextList => texts(value, place, findings),
+        Kind::Choice(names) => choice(value, names),
+        Kind::Choices(names, others) => choices(value, names, others, place, findings),
+        Kind::Period => period(value),
         Kind::TextMap | Kind::SecretMap => text_map(value, place, findings),
         Kind::Fallbacks => fallbacks(value, place, findings),
         Kind::Aliases => aliases(value, place, findings),
         Kind::Section(inner) => match value {
             Value::Mapping(map) => {
                 section(map, inner, place, findings);
+                Ok(())
+            }
+            _ => wrong(value),
+        },
+        Kind::SectionMap(inner) => match value {
+            Value::Mapping(map) => {
+                section_map(map, inner, place, findings);
                 Ok(())
             }
             _ => wrong(value),
@@ -101,10 +118,92 @@ fn entries(items: &mut [Value], inner: &Section, place: &Place, findings: &mut F
         let here = place.index(at);
         match item {
             Value::Mapping(map) => section(map, inner, &here, findings),
-            other => findings
-                .error(&here, format!("found {}, expected an entry such as `model_name: ...`", found(other))),
+            other => {
+                let first = inner.keys.first().map_or("", |key| key.name);
+                let message = format!("found {}, expected an entry such as `{first}: ...`", found(other));
+                findings.error(&here, message);
+            }
         }
     }
+}
+
+fn section_map(map: &mut Mapping, inner: &Section, place: &Place, findings: &mut Findings) {
+    for (key, value) in map.iter_mut() {
+        let here = place.key(&key_text(key));
+        match value {
+            Value::Mapping(map) => section(map, inner, &here, findings),
+            other => findings.error(&here, format!("found {}, expected a section of keys", found(other))),
+        }
+    }
+    stringify_keys(map);
+}
+
+/// Names that look like numbers (`4: ...`) are names.
+fn stringify_keys(map: &mut Mapping) {
+    let entries = std::mem::take(map);
+    map.extend(entries.into_iter().map(|(key, value)| (Value::String(key_text(&key)), value)));
+}
+
+fn choice(value: &Value, names: &[&str]) -> Result<(), String> {
+    match value {
+        Value::String(text) if names.contains(&text.as_str()) => Ok(()),
+        Value::String(text) => Err(not_among(text, names)),
+        other => Err(format!("found {}, expected one of {}", found(other), names.join(", "))),
+    }
+}
+
+fn not_among(text: &str, names: &[&str]) -> String {
+    let near = did_you_mean(text, names.iter().copied());
+    format!("unknown name; expected one of {}{near}", names.join(", "))
+}
+
+/// What is left are names that are acted on.
+fn choices(
+    value: &mut Value,
+    names: &[&str],
+    others: &[&str],
+    place: &Place,
+    findings: &mut Findings,
+) -> Result<(), String> {
+    let Value::Sequence(items) = value else {
+        return Err(format!("found {}, expected a list of {}", found(value), names.join(", ")));
+    };
+    for (at, item) in items.iter().enumerate() {
+        let here = place.index(at);
+        if let Some(name) = item.as_str().filter(|name| others.contains(name)) {
+            findings.warn(&here, format!("LiteLLM knows `{name}`, Attaché does not act on it"));
+        } else if let Err(message) = choice(item, names) {
+            findings.error(&here, message);
+        }
+    }
+    items.retain(|item| item.as_str().is_none_or(|name| !others.contains(&name)));
+    Ok(())
+}
+
+/// Durations of budgets become whole seconds.
+fn period(value: &mut Value) -> Result<(), String> {
+    let wrong = |value: &Value| format!("found {}, expected {}", found(value), Kind::Period.name());
+    let Value::String(text) = value else { return Err(wrong(value)) };
+    let seconds = period_seconds(text.trim()).ok_or_else(|| wrong(value))?;
+    *value = Value::Number(Number::from(seconds));
+    Ok(())
+}
+
+fn period_seconds(text: &str) -> Option<u64> {
+    const DAY: u64 = 24 * 60 * 60;
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let number: u64 = number.parse().ok()?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => DAY,
+        "w" => 7 * DAY,
+        "mo" => 30 * DAY,
+        _ => return None,
+    };
+    // Ten years: longer windows are slips of the keyboard.
+    number.checked_mul(unit).filter(|seconds| (1..=3_660 * DAY).contains(seconds))
 }
 
 /// Replaces a value by its normal form; without one, it is of the wrong type.
@@ -200,7 +299,7 @@ fn fallbacks(value: &mut Value, place: &Place, findings: &mut Findings) -> Resul
     Ok(())
 }
 
-/// Both spellings become `{alias: group}`.
+/// Both spellings become `{alias: {model, hidden}}`.
 fn aliases(value: &mut Value, place: &Place, findings: &mut Findings) -> Result<(), String> {
     let Value::Mapping(map) = value else {
         return Err(format!("found {}, expected {}", found(value), Kind::Aliases.name()));
@@ -208,28 +307,16 @@ fn aliases(value: &mut Value, place: &Place, findings: &mut Findings) -> Result<
     for (key, target) in map.iter_mut() {
         let here = place.key(&key_text(key));
         match target {
-            Value::String(_) => {}
-            Value::Mapping(inner) => {
-                section(inner, &ALIAS, &here, findings);
-                if inner.get("hidden").and_then(Value::as_bool) == Some(true) {
-                    findings.warn(&here, "`hidden` is not acted on: /v1/models lists the alias");
-                }
-                *target = inner.remove("model").unwrap_or_default();
+            Value::String(_) => {
+                let model = std::mem::take(target);
+                *target = Value::Mapping(Mapping::from_iter([(Value::from("model"), model)]));
             }
+            Value::Mapping(inner) => section(inner, &keys::ALIAS, &here, findings),
             other => findings.error(&here, format!("found {}, expected a group's name", found(other))),
         }
     }
     Ok(())
 }
-
-static ALIAS: Section = Section {
-    title: "`router_settings.model_group_alias.<alias>`",
-    keys: &[
-        Key { name: "model", kind: Kind::Text, required: true, default: "required", doc: "The group." },
-        Key { name: "hidden", kind: Kind::Bool, required: false, default: "false", doc: "Not acted on." },
-    ],
-    known: "",
-};
 
 /// What a value is, never what it says: it may be a secret.
 pub(super) fn found(value: &Value) -> String {

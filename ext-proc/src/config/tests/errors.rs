@@ -143,17 +143,13 @@ fn other_providers_are_left_out_with_a_warning() {
 }
 
 #[test]
-fn strategies_and_redis_are_checked() {
-    let found = errors(&format!(
-        "{MODEL}router_settings:\n  routing_strategy: least-buzy\n  redis_password: hunter2\n  redis_url: hunter2\n"
-    ));
-    assert_some(&found, &["routing_strategy", "did you mean `least-busy`"]);
+fn redis_is_checked() {
+    let found =
+        errors(&format!("{MODEL}router_settings:\n  redis_password: hunter2\n  redis_url: hunter2\n"));
     assert_some(&found, &["redis_url", "must start with redis://"]);
     assert!(!found.concat().contains("hunter2"));
     let found = errors(&format!("{MODEL}router_settings:\n  redis_port: 6379\n"));
     assert_some(&found, &["8 router_settings.redis_port", "without `redis_host`"]);
-    let strategy = format!("{MODEL}router_settings:\n  routing_strategy: latency-based-routing\n");
-    assert_some(&warnings(&strategy), &["weighted random choice is used"]);
 }
 
 #[test]
