@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use attache_llm::contract::{GateConfig, REPLY_HEADER};
+use attache_llm::contract::{GateConfig, MAX_PASSES, REPLAN_CLUSTER, REPLY_HEADER, WAIT_HEADER};
 use attache_llm::error::kind_of_status;
 use attache_llm::path::ADMIN_PREFIXES;
 
@@ -91,6 +91,9 @@ pub fn render(options: &BootstrapOptions) -> Result<String> {
     template.number("max_body_bytes", body.into());
     template.string("gate_config", &serde_json::to_string(&options.gate)?);
     template.path("wasm", &options.wasm)?;
+    template.number("max_redirects", u64::from(MAX_PASSES).saturating_sub(1));
+    template.string("replan_cluster", REPLAN_CLUSTER);
+    template.string("wait_header", WAIT_HEADER);
     template.flag("access_log", options.access_log);
     template.block("local_replies", local_replies());
     template.block("access_logs", access_logs());
@@ -321,9 +324,15 @@ fn admin_routes() -> String {
 fn access_logs() -> String {
     let indent = " ".repeat(10);
     let entry = |filter: &str, path: &str| {
+        // A pass that was planned anew ends with a 307 that no client sees: one line for the request, not for each.
+        let last_pass = status_filter("NE", 307);
         format!(
             "{indent}- name: envoy.access_loggers.stdout\n\
-             {indent}  filter: {{header_filter: {{header: {{name: \":path\", string_match: {{prefix: /key/}}, invert_match: {filter}}}}}}}\n\
+             {indent}  filter:\n\
+             {indent}    and_filter:\n\
+             {indent}      filters:\n\
+             {indent}      - {last_pass}\n\
+             {indent}      - header_filter: {{header: {{name: \":path\", string_match: {{prefix: /key/}}, invert_match: {filter}}}}}\n\
              {indent}  typed_config:\n\
              {indent}    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog\n\
              {indent}    log_format:\n\

@@ -161,3 +161,52 @@ fn impossible_limits_are_errors() {
     huge.gate.max_body_bytes = 5 << 30;
     assert!(render(&huge).is_err());
 }
+
+#[test]
+fn planning_anew_reaches_the_same_sidecar_through_the_adapter() {
+    for tcp in [false, true] {
+        let mut options = options();
+        if tcp {
+            options.sidecar = SidecarAddress::Tcp {
+                host: "attache.svc".into(),
+                port: 4443,
+                ca: "/tls/ca.pem".into(),
+                cert: "/tls/cert.pem".into(),
+                key: "/tls/key.pem".into(),
+            };
+        }
+        let bootstrap = parsed(&options);
+        let (sidecar, replan) = (cluster(&bootstrap, "attache_sidecar"), cluster(&bootstrap, REPLAN_CLUSTER));
+        for same in ["type", "connect_timeout", "dns_lookup_family", "transport_socket", "health_checks"] {
+            assert_eq!(replan[same], sidecar[same], "{same}");
+        }
+        assert_eq!(replan["load_assignment"]["endpoints"], sidecar["load_assignment"]["endpoints"]);
+        let marker = replan["metadata"]["filter_metadata"]["attache"]["deployment"].as_str().unwrap();
+        assert_eq!(marker, r#"{"replan":true}"#);
+        let protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let adapter = &replan["typed_extension_protocol_options"][protocol]["http_filters"][0];
+        let gate = &hcm(&bootstrap)["http_filters"][0]["typed_config"]["config"];
+        assert_eq!(adapter["typed_config"]["config"]["vm_config"], gate["vm_config"], "one VM for all");
+        assert_eq!(adapter["typed_config"]["config"]["root_id"], "adapter");
+    }
+}
+
+#[test]
+fn only_the_gateways_own_redirect_is_followed_and_no_more_often_than_passes() {
+    let bootstrap = parsed(&options());
+    let policy = &routes(&bootstrap).last().unwrap()["route"]["internal_redirect_policy"];
+    assert_eq!(policy["max_internal_redirects"], MAX_PASSES - 1);
+    assert_eq!(policy["redirect_response_codes"], serde_json::json!([307]));
+    for route in routes(&bootstrap).iter().filter(|route| route["name"] != "llm") {
+        assert!(route["route"].get("internal_redirect_policy").is_none());
+    }
+}
+
+#[test]
+fn the_log_has_one_line_for_a_request_of_several_passes() {
+    let bootstrap = parsed(&options());
+    for log in hcm(&bootstrap)["access_log"].as_array().unwrap() {
+        let filter = &log["filter"]["and_filter"]["filters"][0]["status_code_filter"]["comparison"];
+        assert_eq!((&filter["op"], &filter["value"]["default_value"]), (&"NE".into(), &307.into()));
+    }
+}
