@@ -91,7 +91,7 @@ impl Adapter {
                 ));
             }
             let request = vm.requests.get_mut(&self.call_id).ok_or("no record of the request")?;
-            let edits = BodyEdits::plan(&request.scan, &meta);
+            let edits = BodyEdits::plan(&request.scan, &meta, &meta.model);
             let stale = std::mem::replace(
                 &mut request.headers_set,
                 meta.headers.iter().map(|(name, _)| name.clone()).collect(),

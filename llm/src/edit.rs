@@ -21,17 +21,18 @@ pub struct BodyEdits {
 }
 
 impl BodyEdits {
-    /// What must change so that this deployment understands the body: the provider's model name, and
-    /// `stream_options.include_usage` for streams where the client did not ask and the upstream can.
+    /// What must change so that this deployment understands the body: the provider's name `model` (the deployment's
+    /// own, or for a wildcard what its pattern stands for), `stream_options.include_usage` for streams where the
+    /// client did not ask and the upstream can, and no members that only the gateway understands.
     #[must_use]
-    pub fn plan(scanned: &Scanned, meta: &DeploymentMeta) -> Self {
+    pub fn plan(scanned: &Scanned, meta: &DeploymentMeta, model: &str) -> Self {
         let mut edits = Vec::new();
-        let model = serde_json::to_vec(&meta.model).unwrap_or_default();
         if let Some(range) = scanned.model_range.clone() {
-            if scanned.model.as_deref() != Some(meta.model.as_str()) {
-                edits.push(Edit { range, bytes: model });
+            if scanned.model.as_deref() != Some(model) {
+                edits.push(Edit { range, bytes: serde_json::to_vec(model).unwrap_or_default() });
             }
         } else {
+            let model = serde_json::to_vec(model).unwrap_or_default();
             edits.push(insertion(scanned.object_start, scanned.empty, b"\"model\":", &model));
         }
         let injected_usage = scanned.stream && meta.stream_options && !scanned.include_usage;
@@ -39,6 +40,8 @@ impl BodyEdits {
             let inserted_model = scanned.model_range.is_none();
             edits.push(usage_edit(scanned, scanned.empty && !inserted_model));
         }
+        edits.extend(scanned.cuts.iter().map(|range| Edit { range: range.clone(), bytes: Vec::new() }));
+        // Stable: where a cut begins at the brace, insertions stay before it.
         edits.sort_by_key(|edit| edit.range.start);
         Self { edits, old_len: scanned.len, injected_usage }
     }

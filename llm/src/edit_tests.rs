@@ -24,7 +24,7 @@ fn meta(stream_options: bool) -> DeploymentMeta {
 fn plan(body: &[u8], meta: &DeploymentMeta) -> BodyEdits {
     let mut scan = BodyScan::new(ScanLimits::default());
     scan.feed(body).unwrap();
-    BodyEdits::plan(&scan.finish().unwrap(), meta)
+    BodyEdits::plan(&scan.finish().unwrap(), meta, &meta.model)
 }
 
 fn edited(body: &[u8], edits: &BodyEdits) -> String {

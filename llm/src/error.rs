@@ -197,6 +197,70 @@ impl ApiError {
         .with_retry_after(retry_after_s)
     }
 
+    /// 400: no deployment of the model takes a prompt so long. `tokens`: the estimate; `limit`: the largest context
+    /// window among the deployments that the key may use, tokens.
+    #[must_use]
+    pub fn context_window_exceeded(model: &str, tokens: u64, limit: u64) -> Self {
+        let message = format!(
+            "This model's maximum context length is {limit} tokens. However, your messages resulted in about \
+             {tokens} tokens. Please reduce the length of the messages. Passed model={}.",
+            shown(model)
+        );
+        Self::invalid_request(message, Some("messages")).with_code("context_length_exceeded")
+    }
+
+    /// 429: every usable deployment of the group is at its rpm, tpm or parallel limit; `seconds` until the first has
+    /// room. Says nothing of which deployments there are (LiteLLM lists them all, with their use).
+    #[must_use]
+    pub fn no_room(group: &str, seconds: u64) -> Self {
+        let message = format!(
+            "No deployments available for selected model, Try again in {seconds} seconds. All deployments for \
+             selected model are at their limits. Passed model={}.",
+            shown(group)
+        );
+        Self::rate_limited(message, seconds).with_code("all_deployments_at_limit")
+    }
+
+    /// 429: the budget of every usable deployment (its own or its provider's) is used up; `what` is the group as the
+    /// client named it, `seconds` those until the first window ends. Whose budget it was is for
+    /// [`Self::with_internal`]: it is the operator's affair.
+    #[must_use]
+    pub fn budget_exhausted(what: &str, seconds: u64) -> Self {
+        let message = format!(
+            "No deployments available for selected model, Try again in {seconds} seconds. Crossed budget. Passed \
+             model={}.",
+            shown(what)
+        );
+        Self { retriable: true, ..Self::client(429, "rate_limit_error", message) }
+            .with_code("budget_exhausted")
+            .with_retry_after(seconds)
+    }
+
+    /// 401 (LiteLLM's status and words): no deployment of the model serves the request's tags, and none is the
+    /// default. `tags` are the request's own.
+    #[must_use]
+    pub fn no_tag_match(model: &str, tags: &[String]) -> Self {
+        let message = format!(
+            "Not allowed to access model due to tags configuration. Passed model={} and tags=[{}].",
+            shown(model),
+            shown(&tags.join(", "))
+        );
+        Self::client(401, "authentication_error", message).with_param("tags").with_code("no_tag_match")
+    }
+
+    /// 403: `x-attache-route: explain` with a key that is no admin's: the answer names every deployment.
+    #[must_use]
+    pub fn explain_forbidden() -> Self {
+        let message = "Only the master key may ask for an explanation of the route.";
+        Self::client(403, "permission_error", message).with_param("x-attache-route")
+    }
+
+    /// 503: the plans that one request may have are used up, and none of their deployments answered.
+    #[must_use]
+    pub fn too_many_passes(model: &str, passes: u32) -> Self {
+        Self::no_upstream(model).with_internal(format!("no answer after {passes} plans"))
+    }
+
     /// 503: the sidecar does not answer, so nobody can say whether the request may pass.
     #[must_use]
     pub fn sidecar_unavailable() -> Self {

@@ -13,6 +13,7 @@
 //! | [`provider`] | one table of providers: base URL, auth header, quirks |
 //! | [`class`] | what a failed attempt means: error classes |
 //! | [`wildcard`] | model patterns such as `openai/*` |
+//! | [`wishes`] | what a caller asks of the gateway by headers, and the bounds of it |
 //! | [`error`] | errors with blame, retry flag and two messages, rendered in the caller's dialect |
 //!
 //! Code here runs inside Envoy on data from strangers: nothing may panic, and every buffer is bounded.
@@ -40,3 +41,4 @@ pub mod scan;
 pub mod sse;
 pub mod usage;
 pub mod wildcard;
+pub mod wishes;

@@ -2,10 +2,12 @@
 //!
 //! Bytes that nobody needs to change pass as they came: an answer is never parsed into values and written again.
 
+mod classify;
 mod document;
 mod stream;
 mod upstream_error;
 
+pub use classify::classify;
 pub use document::{JsonRewriter, MAX_JSON_BYTES};
 pub use stream::{FirstEvent, StreamRewriter};
 pub use upstream_error::{UpstreamError, error_body};

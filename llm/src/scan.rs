@@ -3,12 +3,15 @@
 
 use std::ops::Range;
 
+use crate::contract::Wishes;
 use crate::error::ApiError;
 
 use self::found::Found;
 use self::lexer::Lexer;
 
+mod cuts;
 mod found;
+mod gateway;
 mod lexer;
 
 /// Bounds of a scan.
@@ -61,8 +64,13 @@ pub struct Scanned {
     pub stream_options: Option<StreamOptionsAt>,
     /// Offset after the opening brace.
     pub object_start: usize,
-    /// The object has no members.
+    /// The object has no members beside those to cut.
     pub empty: bool,
+    /// What the body asks of the gateway.
+    pub wishes: Wishes,
+    /// Members that only the gateway understands, each with its comma, in order and apart: what is left without them
+    /// is the same object. `metadata` goes as a whole when nothing of it is left.
+    pub cuts: Vec<Range<usize>>,
     /// Length of the body, bytes.
     pub len: usize,
 }

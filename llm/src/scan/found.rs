@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use super::cuts::Cuts;
+use super::gateway::{Gateway, Shape};
 use super::lexer::{Kind, Sink};
 use super::{ScanError, ScanLimits, Scanned, StreamOptionsAt};
 
-/// Longest key that is told from others, bytes. No known one is longer than `max_completion_tokens`.
-const MAX_KEY: usize = 32;
+/// Longest key that is told from others, bytes. No known one is longer than `mock_testing_content_policy_fallbacks`.
+const MAX_KEY: usize = 40;
 /// Longest number read as a count, bytes.
 const MAX_NUMBER: usize = 64;
 
@@ -26,6 +28,8 @@ enum Field {
     Prompt,
     /// Text without media: declarations of tools, schemas, suffix.
     Text,
+    /// The client's labels, and some words to the gateway among them.
+    Metadata,
     Other,
 }
 
@@ -44,6 +48,7 @@ impl Field {
             b"tools" | b"functions" | b"response_format" | b"suffix" | b"instructions" | b"prediction" => {
                 Self::Text
             }
+            b"metadata" => Self::Metadata,
             _ => Self::Other,
         }
     }
@@ -59,6 +64,7 @@ impl Field {
             Self::User => "user",
             Self::Messages => "messages",
             Self::Prompt => "prompt",
+            Self::Metadata => "metadata",
             Self::Text | Self::Other => "request_body",
         }
     }
@@ -93,30 +99,39 @@ pub(super) struct Found {
     key_too_long: bool,
     /// Single members seen, to refuse a second.
     seen: Vec<Field>,
+    gateway: Gateway,
+    cuts: Cuts,
     text: Vec<u8>,
     text_use: Use,
     start: usize,
+    key_start: usize,
 }
 
 impl Found {
     pub(super) fn new(limits: ScanLimits) -> Self {
         Self {
             limits,
-            scanned: Scanned { empty: true, ..Scanned::default() },
+            scanned: Scanned::default(),
             max_completion_tokens: None,
             counts: Vec::with_capacity(16),
             field: Field::Other,
             key: Vec::with_capacity(MAX_KEY),
             key_too_long: false,
             seen: Vec::with_capacity(4),
+            gateway: Gateway::default(),
+            cuts: Cuts::default(),
             text: Vec::new(),
             text_use: Use::Ignore,
             start: 0,
+            key_start: 0,
         }
     }
 
     pub(super) fn finish(mut self, len: usize) -> Scanned {
         self.scanned.len = len;
+        self.scanned.empty = self.cuts.all_cut();
+        self.scanned.cuts = self.cuts.finish();
+        self.scanned.wishes = self.gateway.finish();
         self.scanned.max_tokens = self.max_completion_tokens.or(self.scanned.max_tokens);
         self.scanned
     }
@@ -131,6 +146,21 @@ impl Found {
 
     fn in_include_usage(&self) -> bool {
         self.depth() == 2 && self.field == Field::StreamOptions && self.known_key() == b"include_usage"
+    }
+
+    fn in_metadata(&self) -> bool {
+        self.field == Field::Metadata && self.depth() == 2
+    }
+
+    /// A member of the body's object or of `metadata` ends: does it go to the provider?
+    fn end_member(&mut self, end: usize) {
+        let depth = self.depth();
+        if depth == 1 && self.field == Field::Metadata {
+            self.cuts.leave_metadata(end);
+        } else {
+            let cut = self.gateway.member_end(depth);
+            self.cuts.member(depth, cut, end);
+        }
     }
 
     /// A value at the top level: is it of the kind its member must have?
@@ -191,7 +221,7 @@ impl Found {
             Field::MaxTokens => self.scanned.max_tokens = self.integer(kind)?,
             Field::MaxCompletionTokens => self.max_completion_tokens = self.integer(kind)?,
             Field::N => self.scanned.n = self.integer(kind)?,
-            Field::Messages | Field::Prompt | Field::Text | Field::Other => {}
+            Field::Messages | Field::Prompt | Field::Text | Field::Metadata | Field::Other => {}
         }
         Ok(())
     }
@@ -215,25 +245,8 @@ impl Found {
         if kind != Kind::Number {
             return Ok(None);
         }
-        let field = self.field;
         let text = self.take_text();
-        let fail = |what: &str| {
-            let message = format!("Invalid value for '{}': {what}.", field.name());
-            Err(refused(field, self.start, message))
-        };
-        if text.starts_with('-') && text.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
-            return fail("must not be negative");
-        }
-        if let Ok(number) = text.parse::<u64>() {
-            return Ok(Some(number));
-        }
-        /// Largest number up to which a double is exact.
-        const EXACT: f64 = 9_007_199_254_740_992.0;
-        match text.parse::<f64>() {
-            Ok(number) if number.is_finite() && number.fract() != 0.0 => fail("must be an integer"),
-            Ok(number) if number <= EXACT => Ok(format!("{:.0}", number.abs()).parse().ok()),
-            _ => fail("too large"),
-        }
+        integer(&text).map(Some).map_err(|what| invalid(self.field.name(), self.start, what))
     }
 
     /// Does text under this key of this container count as prompt?
@@ -277,15 +290,22 @@ impl Found {
 }
 
 impl Sink for Found {
-    fn key(&mut self) {
+    fn key(&mut self, start: usize) {
+        self.key_start = start;
+        if self.depth() == 1 || self.in_metadata() {
+            self.cuts.key(self.counts.len(), start);
+        }
         self.clear_key();
         self.text_use = Use::Key;
     }
 
     fn key_end(&mut self) -> Result<(), ScanError> {
         self.text_use = Use::Ignore;
+        if self.gateway.is_reading() {
+            let key = if self.key_too_long { &[] } else { self.key.as_slice() };
+            return self.gateway.nested_key(key, self.key_start);
+        }
         if self.depth() == 1 {
-            self.scanned.empty = false;
             self.field = Field::of(self.known_key());
             if self.field.must_be_single() {
                 if self.seen.contains(&self.field) {
@@ -298,6 +318,10 @@ impl Sink for Found {
             && let Some(options) = &mut self.scanned.stream_options
         {
             options.empty = false;
+        }
+        if self.depth() == 1 || self.in_metadata() {
+            let key = if self.key_too_long { &[] } else { self.key.as_slice() };
+            self.gateway.key(self.counts.len(), key, self.key_start)?;
         }
         Ok(())
     }
@@ -312,8 +336,19 @@ impl Sink for Found {
                 return Err(ScanError { param: Some("request_body"), offset: start, message });
             }
             0 => self.scanned.object_start = start.saturating_add(1),
+            _ if self.gateway.is_reading() => {
+                self.start = start;
+                match self.gateway.value(self.depth(), kind, start)? {
+                    Shape::Text => self.text_use = Use::Keep(crate::wishes::MAX_TEXT),
+                    Shape::Number => self.text_use = Use::Keep(MAX_NUMBER),
+                    Shape::Other => {}
+                }
+            }
             1 => {
                 self.start = start;
+                if self.field == Field::Metadata {
+                    self.cuts.enter_metadata();
+                }
                 self.top_level(kind, start)?;
             }
             2 if self.in_include_usage() => {
@@ -361,9 +396,8 @@ impl Sink for Found {
             }
             Use::Keep(max) => {
                 if self.text.len().saturating_add(bytes.len()) > max {
-                    let message =
-                        format!("Invalid value for '{}': longer than {max} bytes.", self.field.name());
-                    return Err(refused(self.field, self.start, message));
+                    let name = self.gateway.name().unwrap_or_else(|| self.field.name());
+                    return Err(invalid(name, self.start, &format!("longer than {max} bytes")));
                 }
                 self.text.extend_from_slice(bytes);
             }
@@ -376,7 +410,10 @@ impl Sink for Found {
         if matches!(kind, Kind::Object | Kind::Array) {
             self.counts.pop();
         }
-        if self.depth() == 1 {
+        if self.gateway.is_reading() {
+            let text = self.take_text();
+            self.gateway.value_end(self.counts.len(), kind, text, self.start)?;
+        } else if self.depth() == 1 {
             self.top_level_end(kind, end)?;
         } else if self.in_include_usage() {
             self.scanned.include_usage = kind == Kind::True;
@@ -386,9 +423,35 @@ impl Sink for Found {
                 range.end = end;
             }
         }
+        if self.depth() == 1 || self.in_metadata() {
+            self.end_member(end);
+        }
         self.clear_key();
         Ok(())
     }
+}
+
+/// A number as a count.
+pub(super) fn integer(text: &str) -> Result<u64, &'static str> {
+    /// Largest number up to which a double is exact.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if text.starts_with('-') && text.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
+        return Err("must not be negative");
+    }
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number.fract() != 0.0 => Err("must be an integer"),
+        Ok(number) if number <= EXACT => format!("{:.0}", number.abs()).parse().map_err(|_| "too large"),
+        _ => Err("too large"),
+    }
+}
+
+/// A value of the right kind that cannot be meant.
+pub(super) fn invalid(name: &'static str, offset: usize, what: &str) -> ScanError {
+    let message = format!("Invalid value for '{name}': {what}.");
+    ScanError { param: Some(name), offset, message }
 }
 
 fn refused(field: Field, offset: usize, message: String) -> ScanError {

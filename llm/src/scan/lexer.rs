@@ -18,8 +18,8 @@ pub(super) enum Kind {
 
 /// Receiver of what the lexer sees. Offsets are bytes of the body.
 pub(super) trait Sink {
-    /// A member's key begins; its text follows.
-    fn key(&mut self);
+    /// A member's key begins (its quote at `start`); its text follows.
+    fn key(&mut self, start: usize);
     /// The key is whole.
     fn key_end(&mut self) -> Result<(), ScanError>;
     /// A value begins at `start`. Text follows for strings and numbers, members for containers.
@@ -191,7 +191,7 @@ impl Lexer {
                 b'"' => {
                     self.in_key = true;
                     self.state = State::Text;
-                    sink.key();
+                    sink.key(at);
                     Ok(())
                 }
                 b'}' if or_close => self.close(true, at, sink),
