@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use attache_llm::contract::Ask;
 
-use crate::store::Charge;
+use crate::store::{Charge, Counter};
 
 /// How long a minute counter is kept: its own minute and the one in which late answers settle.
 const COUNTER_TTL: Duration = Duration::from_secs(120);
@@ -38,7 +38,7 @@ impl<'a> Slot<'a> {
 
     pub(super) fn charges(&self, requests: u64, tokens: u64) -> Vec<Charge> {
         let charge = |what: &str, amount| Charge {
-            counter: format!("dep:{}:{what}:{}", self.deployment, self.minute),
+            counter: Counter::new(format!("dep:{}:{what}", self.deployment), self.minute),
             amount,
             ttl: COUNTER_TTL,
         };
@@ -75,7 +75,7 @@ mod tests {
     fn charges_name_deployment_and_minute() {
         let slot = Slot::at(120_999, "c", "d");
         let charges = slot.charges(1, 70);
-        assert_eq!(charges[0].counter, "dep:d:rpm:2");
-        assert_eq!((charges[1].counter.as_str(), charges[1].amount), ("dep:d:tpm:2", 70));
+        assert_eq!(charges[0].counter, Counter::new("dep:d:rpm", 2));
+        assert_eq!((&charges[1].counter, charges[1].amount), (&Counter::new("dep:d:tpm", 2), 70));
     }
 }

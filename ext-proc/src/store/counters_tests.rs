@@ -15,11 +15,11 @@ const LEASE: Duration = Duration::from_secs(60);
 const PATIENT: Duration = Duration::from_secs(20);
 
 fn charge(counter: &str, amount: u64) -> Charge {
-    Charge { counter: counter.into(), amount, ttl: Duration::from_secs(120) }
+    Charge { counter: Counter::new(counter, 0), amount, ttl: Duration::from_secs(120) }
 }
 
 async fn value(counters: &dyn Counters, counter: &str) -> u64 {
-    counters.read(&[counter.to_owned()]).await.unwrap()[0]
+    counters.read(&[format!("{counter}:0")]).await.unwrap()[0]
 }
 
 /// Waits until `condition` holds.
@@ -47,7 +47,7 @@ async fn settling_replaces_what_was_reserved_once() {
         counters.reserve("r1", &reserved, LEASE).await.unwrap();
         counters.reserve("r1", &reserved, LEASE).await.unwrap();
         counters.reserve("r2", &[charge("a:tpm", 5), charge("a:tpm", 6)], LEASE).await.unwrap();
-        let read = counters.read(&["a:rpm".into(), "none".into(), "a:tpm".into()]).await.unwrap();
+        let read = counters.read(&["a:rpm:0".into(), "none".into(), "a:tpm:0".into()]).await.unwrap();
         assert_eq!(
             read,
             [1, 0, 1_011],
@@ -59,7 +59,7 @@ async fn settling_replaces_what_was_reserved_once() {
         );
         assert!(!counters.settle("r1", &[charge("a:tpm", 40)]).await.unwrap(), "settled already");
         assert!(!counters.settle("never", &[charge("a:tpm", 40)]).await.unwrap());
-        let read = counters.read(&["a:rpm".into(), "a:tpm".into(), "b".into()]).await.unwrap();
+        let read = counters.read(&["a:rpm:0".into(), "a:tpm:0".into(), "b:0".into()]).await.unwrap();
         assert_eq!(read, [1, 51, 7]);
         assert!(counters.settle("r2", &[]).await.unwrap());
         assert_eq!(value(&*counters, "a:tpm").await, 40);
@@ -123,11 +123,15 @@ async fn counters_end_with_their_window_and_are_not_brought_back_by_a_refund() {
 async fn absurd_numbers_neither_overflow_nor_stop_a_script_halfway() {
     over_all(async |counters| {
         let counter = format!("absurd:{}", rand::random::<u64>());
-        let huge = Charge { counter: counter.clone(), amount: u64::MAX, ttl: Duration::MAX };
+        let huge =
+            Charge { counter: Counter::new(counter.as_str(), 0), amount: u64::MAX, ttl: Duration::MAX };
         counters.reserve(&counter, &[huge.clone(), charge("beside", 1)], Duration::MAX).await.unwrap();
         assert_eq!(value(&*counters, &counter).await, MAX_AMOUNT);
         assert!(counters.settle(&counter, &[huge]).await.unwrap());
-        assert_eq!(counters.read(&[counter, "beside".into()]).await.unwrap(), [MAX_AMOUNT, 0]);
+        assert_eq!(
+            counters.read(&[format!("{counter}:0"), "beside:0".into()]).await.unwrap(),
+            [MAX_AMOUNT, 0]
+        );
     })
     .await;
 }
@@ -425,7 +429,7 @@ proptest! {
         let (mut state, mut now_s) = (State::default(), 0);
         let mut settled: HashMap<u8, u64> = HashMap::new();
         let mut leases: HashMap<u8, (u8, u64, u64)> = HashMap::new();
-        let long = |counter: u8, amount| Charge { counter: counter.to_string(), amount, ttl: Duration::from_secs(86_400) };
+        let long = |counter: u8, amount| Charge { counter: Counter::new(counter.to_string(), 0), amount, ttl: Duration::from_secs(86_400) };
         for step in steps {
             let now = start + Duration::from_secs(now_s);
             leases.retain(|_, (_, _, end)| *end > now_s);
@@ -449,7 +453,7 @@ proptest! {
             for counter in 0..3_u8 {
                 let held: u64 = leases.values().filter(|lease| lease.0 == counter).map(|lease| lease.1).sum();
                 let expected = held + settled.get(&counter).copied().unwrap_or_default();
-                prop_assert_eq!(state.value(now, &counter.to_string()), expected);
+                prop_assert_eq!(state.value(now, &format!("{counter}:0")), expected);
             }
         }
     }

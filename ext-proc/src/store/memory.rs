@@ -130,8 +130,9 @@ impl State {
         let mut held = Vec::with_capacity(charges.len());
         for charge in charges {
             let amount = charge.amount.min(MAX_AMOUNT);
-            self.add(now, &charge.counter, amount, charge.ttl);
-            held.push((charge.counter.clone(), amount));
+            let counter = charge.counter.to_string();
+            self.add(now, &counter, amount, charge.ttl);
+            held.push((counter, amount));
         }
         let deadline = later(now, lease);
         self.leases.insert(id.to_owned(), Lease { charges: held, deadline, local });
@@ -143,7 +144,7 @@ impl State {
         self.expire(now, id);
         let local = self.take_back(id)?;
         for charge in actual {
-            self.add(now, &charge.counter, charge.amount.min(MAX_AMOUNT), charge.ttl);
+            self.add(now, &charge.counter.to_string(), charge.amount.min(MAX_AMOUNT), charge.ttl);
         }
         Some(local)
     }

@@ -135,7 +135,9 @@ fn leased<'a>(script: &'a Script, id: &str, lease: Duration, charges: &[Charge])
     call.key(format!("{}{id}", lease_prefix())).arg(lease_prefix()).arg(id).arg(millis(lease));
     for charge in charges {
         // A number that Redis cannot add would stop the script halfway.
-        call.key(counter_key(&charge.counter)).arg(charge.amount.min(MAX_AMOUNT)).arg(millis(charge.ttl));
+        call.key(counter_key(&charge.counter.to_string()))
+            .arg(charge.amount.min(MAX_AMOUNT))
+            .arg(millis(charge.ttl));
     }
     call
 }

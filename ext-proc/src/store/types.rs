@@ -89,10 +89,10 @@ pub struct LedgerTotals {
     pub unpriced_rows: u64,
 }
 
-/// An amount on a counter. `counter` includes its window, e.g. `dep:{id}:tpm:29384756`.
+/// An amount on a counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
-    pub counter: String,
+    pub counter: Counter,
     pub amount: u64,
     /// When the counter may be forgotten.
     pub ttl: Duration,
@@ -105,6 +105,20 @@ pub struct Counter {
     pub base: Arc<str>,
     /// Number of the window (Unix minute, day, ...); 0 for counters without one.
     pub window: u64,
+}
+
+impl Counter {
+    /// Counter `base` in its window; 0 for none.
+    pub fn new(base: impl Into<Arc<str>>, window: u64) -> Self {
+        Self { base: base.into(), window }
+    }
+}
+
+/// `{base}:{window}`, as it is called in the shared backend.
+impl std::fmt::Display for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.base, self.window)
+    }
 }
 
 /// An amount on a counter, and how high the counter may go.

@@ -23,8 +23,8 @@ async fn the_first_deployment_is_reserved_and_settled_with_true_tokens() {
     assert_eq!(world.settle(&record).await, Settled::Before);
     let settled = world.fake.settled.lock().clone();
     assert_eq!(settled.len(), 1);
-    let counters: Vec<&str> = settled[0].1.iter().map(|c| c.counter.as_str()).collect();
-    assert_eq!(counters, reserved[0].1.iter().map(|c| c.counter.as_str()).collect::<Vec<_>>());
+    let counters: Vec<String> = settled[0].1.iter().map(|c| c.counter.to_string()).collect();
+    assert_eq!(counters, reserved[0].1.iter().map(|c| c.counter.to_string()).collect::<Vec<_>>());
     assert_eq!(settled[0].1.iter().map(|c| c.amount).collect::<Vec<_>>(), [1, 33]);
 }
 
@@ -41,7 +41,7 @@ async fn a_fallback_is_charged_and_the_first_deployment_gets_its_tokens_back() {
     assert_eq!(world.settle(&record).await, Settled::Done);
     let settled = world.fake.settled.lock().clone();
     assert_eq!(settled[0].1.iter().map(|c| c.amount).collect::<Vec<_>>(), [1, 0]);
-    assert!(settled[1].1[0].counter.contains(&format!(":{second}:")));
+    assert!(settled[1].1[0].counter.to_string().contains(&format!(":{second}:")));
     assert_eq!(settled[1].1.iter().map(|c| c.amount).collect::<Vec<_>>(), [1, 10]);
     assert_eq!(world.fake.failures.lock().len(), 1);
 }
