@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attache::config::{Config, Secret};
+use attache::config::{self, Config, Env, Secret};
+use attache::prices::PriceTable;
 use attache::routing::Snapshot;
-use attache::server::{ServeOptions, serve_until};
+use attache::server::{Fresh, Reload, ServeOptions, serve_until};
 use attache::store::open_database;
 use attache_llm::contract::{KEY_LOOKUP_PATH, USAGE_PATH, VERSION};
 use http_body_util::{BodyExt, Full};
@@ -36,11 +37,15 @@ struct Sidecar {
 
 impl Sidecar {
     async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, Snapshot::default(), None).await
+    }
+
+    async fn start_with(dir: &Path, snapshot: Snapshot, reload: Option<Reload>) -> Self {
         let health = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let socket = dir.join("attache.sock");
         let options = ServeOptions {
             config: Arc::new(config()),
-            snapshot: Snapshot::default(),
+            snapshot,
             data_dir: dir.to_owned(),
             socket: socket.clone(),
             socket_mode: 0o600,
@@ -48,7 +53,8 @@ impl Sidecar {
             health_listen: health,
             wasm: PathBuf::from("/nowhere/attache.wasm"),
             ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
-            reload: None,
+            prices: PriceTable::default(),
+            reload,
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -94,7 +100,8 @@ where
     let response = sender.send_request(request).await.unwrap();
     let status = response.status().as_u16();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
+    (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| text()))
 }
 
 fn usage(call_ids: &[&str]) -> Value {
@@ -147,5 +154,94 @@ async fn a_key_made_over_the_admin_api_is_known_to_the_gate() {
         sidecar.post(KEY_LOOKUP_PATH, json!({"contract": VERSION, "hash": hash.clone()})).await;
     assert_eq!((status, &answer["key"]["id"]), (200, &json!(hash)));
     assert_eq!(sidecar.post("/nothing/here", json!({})).await.0, 404);
+    sidecar.stop().await;
+}
+
+/// A configuration of one group with this many deployments.
+fn model_list(deployments: usize) -> String {
+    let entry = |n| {
+        format!(
+            "- model_name: chat\n  litellm_params: {{model: openai/gpt-4o, api_base: 'http://127.0.0.1:9/v1', api_key: sk-provider-secret-{n}}}\n  model_info: {{id: d{n}}}\n"
+        )
+    };
+    format!("model_list:\n{}", (0..deployments).map(entry).collect::<String>())
+}
+
+/// Reads the configuration at `file`, and again whenever it changes.
+fn watching(file: &Path) -> (Snapshot, Reload) {
+    let read = |file: &Path, generation| -> anyhow::Result<Fresh> {
+        let env = Env::default().with([("LITELLM_MASTER_KEY", MASTER)]);
+        let loaded = config::load(file, &env)?;
+        let snapshot = config::snapshot(&loaded.config, &PriceTable::default(), generation, &env)?;
+        Ok(Fresh { snapshot, files: loaded.files })
+    };
+    let fresh = read(file, 1).unwrap();
+    let owned = file.to_owned();
+    let reload = Reload::new(move |generation| read(&owned, generation));
+    (fresh.snapshot, reload.watching(file.to_owned(), fresh.files, Duration::from_millis(20)))
+}
+
+impl Sidecar {
+    /// `config` of readiness, once it is as wanted.
+    async fn config(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut config = Value::Null;
+        for _ in 0..500 {
+            config = self.health("/health/readiness").await.1["config"].take();
+            if wanted(&config) {
+                return config;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{config}");
+    }
+
+    async fn failures(&self) -> u64 {
+        let (_, text) = self.health("/metrics").await;
+        let text = text.as_str().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("attache_config_reload_failures_total "));
+        line.unwrap().parse().unwrap()
+    }
+
+    async fn deployments(&self) -> usize {
+        let stream = TokioIo::new(UnixStream::connect(&self.socket).await.unwrap());
+        let (status, body) = exchange(stream, "GET", "/model/info", &Value::Null).await;
+        assert_eq!(status, 200, "{body}");
+        body["data"].as_array().unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn a_changed_file_becomes_the_configuration_and_a_bad_one_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, part) = (dir.path().join("config.yaml"), dir.path().join("models.yaml"));
+    std::fs::write(&root, "include: [models.yaml]\n").unwrap();
+    std::fs::write(&part, model_list(1)).unwrap();
+    let (snapshot, reload) = watching(&root);
+    let sidecar = Sidecar::start_with(dir.path(), snapshot, Some(reload)).await;
+    assert_eq!(sidecar.config(|_| true).await, json!({"generation": 1, "last_error": null}));
+    assert_eq!(sidecar.deployments().await, 1);
+
+    std::fs::write(&part, model_list(2)).unwrap();
+    sidecar.config(|config| config["generation"] == 2).await;
+    assert_eq!(sidecar.deployments().await, 2);
+
+    std::fs::write(&part, model_list(3).replace("api_base", "api_bsae")).unwrap();
+    let config = sidecar.config(|config| !config["last_error"].is_null()).await;
+    assert_eq!(config["generation"], 2);
+    let error = config["last_error"].as_str().unwrap();
+    assert!(error.contains("api_bsae") && !error.contains("secret"), "{error}");
+    assert_eq!(sidecar.deployments().await, 2, "the one in force stays");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(sidecar.failures().await, 1, "content that failed is not tried again");
+
+    // An include that is missing is watched for.
+    std::fs::write(&root, "include: [models.yaml, more.yaml]\n").unwrap();
+    std::fs::write(&part, model_list(3)).unwrap();
+    let config = sidecar.config(|c| c["last_error"].as_str().is_some_and(|e| e.contains("more.yaml"))).await;
+    assert_eq!(config["generation"], 2);
+    std::fs::write(dir.path().join("more.yaml"), "router_settings: {num_retries: 1}\n").unwrap();
+    let config = sidecar.config(|config| config["generation"] == 3).await;
+    assert_eq!(config["last_error"], Value::Null);
+    assert_eq!(sidecar.deployments().await, 3);
     sidecar.stop().await;
 }

@@ -16,6 +16,7 @@ use crate::keys::double::Double;
 use crate::keys::{KeyDirectory, hash};
 use crate::ledger::row_tests::{config, record};
 use crate::ledger::{Books, BooksOptions};
+use crate::prices::PriceTable;
 use crate::store::{Database, DatabaseBackend, open_database};
 
 const MASTER: &str = "sk-master-0123456789";
@@ -64,8 +65,13 @@ impl World {
         let snapshot = Arc::new(ArcSwap::from_pointee(config()));
         let interval = Duration::from_secs(3_600);
         let spool = dir.path().join("spool");
-        let options =
-            BooksOptions { dir: spool, database: database.clone(), snapshot: snapshot.clone(), interval };
+        let options = BooksOptions {
+            dir: spool,
+            database: database.clone(),
+            snapshot: snapshot.clone(),
+            prices: PriceTable::default(),
+            interval,
+        };
         let books = Books::open(options).unwrap();
         let state = AdminState {
             keys: KeyDirectory::new(database.clone(), Some(Secret::new(MASTER))),

@@ -9,8 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::{ConfigFlag, DataDir};
 use crate::config::{self, Config, Env};
 use crate::prices::PriceTable;
-use crate::routing::Snapshot;
-use crate::server::{self, Reload, ServeOptions, TlsOptions};
+use crate::server::{self, Fresh, Reload, ServeOptions, TlsOptions};
 
 /// `attache serve`: the sidecar itself.
 #[derive(Debug, Args)]
@@ -71,10 +70,12 @@ impl Serve {
         log_to_stderr(self.log_format)?;
         let prices = PriceTable::for_data_dir(&self.data.data_dir)?;
         let file = self.config.config;
-        let (config, snapshot) = read(&file, &prices, 1)?;
+        let (config, fresh) = read(&file, &prices, 1)?;
+        let every = config::seconds(config.general_settings.proxy_config_reload_interval_seconds);
+        let reload = reload(file.clone(), prices.clone()).watching(file, fresh.files, every);
         let options = ServeOptions {
             config: Arc::new(config),
-            snapshot,
+            snapshot: fresh.snapshot,
             socket: self.data.socket()?,
             data_dir: self.data.data_dir,
             socket_mode: self.socket_mode,
@@ -82,25 +83,27 @@ impl Serve {
             health_listen: self.health_listen,
             wasm: std::path::absolute(&self.wasm)?,
             ca_file: std::path::absolute(&self.ca_file)?,
-            reload: Some(Reload::new(move |generation| {
-                let (_, snapshot) = read(&file, &prices, generation)?;
-                Ok(snapshot)
-            })),
+            prices,
+            reload: Some(reload),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(server::serve(options))
     }
 }
 
+fn reload(file: PathBuf, prices: PriceTable) -> Reload {
+    Reload::new(move |generation| read(&file, &prices, generation).map(|(_, fresh)| fresh))
+}
+
 /// Reads and checks the file, with the warnings in the log.
-fn read(file: &Path, prices: &PriceTable, generation: u64) -> anyhow::Result<(Config, Snapshot)> {
+fn read(file: &Path, prices: &PriceTable, generation: u64) -> anyhow::Result<(Config, Fresh)> {
     let env = Env::process();
     let loaded = config::load(file, &env)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let snapshot = config::snapshot(&loaded.config, prices, generation, &env)?;
-    Ok((loaded.config, snapshot))
+    Ok((loaded.config, Fresh { snapshot, files: loaded.files }))
 }
 
 impl Tls {

@@ -32,6 +32,7 @@ pub use row::row;
 use spool::Spool;
 use writer::{Flush, Writer};
 
+use crate::prices::PriceTable;
 use crate::routing::SnapshotHandle;
 use crate::store::Database;
 
@@ -43,8 +44,10 @@ pub struct BooksOptions {
     /// Directory of the spool, made if missing.
     pub dir: PathBuf,
     pub database: Arc<dyn Database>,
-    /// For prices.
+    /// For deployments and their prices.
     pub snapshot: SnapshotHandle,
+    /// Prices of models behind wildcards.
+    pub prices: PriceTable,
     /// Longest time a row waits before it is written (`proxy_batch_write_at`).
     pub interval: Duration,
 }
@@ -95,6 +98,7 @@ pub struct BooksStatus {
 pub struct Books {
     spool: Spool,
     snapshot: SnapshotHandle,
+    prices: PriceTable,
     flushes: mpsc::Sender<Flush>,
     bell: Arc<Notify>,
     last_error: Arc<Mutex<Option<String>>>,
@@ -122,7 +126,7 @@ impl Books {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(options: BooksOptions, limits: SpoolLimits) -> Result<Arc<Self>, BooksError> {
-        let BooksOptions { dir, database, snapshot, interval } = options;
+        let BooksOptions { dir, database, snapshot, prices, interval } = options;
         let spool = Spool::open(&dir, limits)
             .map_err(|error| BooksError::Spool(format!("{}: {error}", dir.display())))?;
         let (flushes, receiver) = mpsc::channel(64);
@@ -137,7 +141,7 @@ impl Books {
             broken: 0,
         };
         let writer = tokio::spawn(writer.run(receiver));
-        Ok(Arc::new(Self { spool, snapshot, flushes, bell, last_error, writer }))
+        Ok(Arc::new(Self { spool, snapshot, prices, flushes, bell, last_error, writer }))
     }
 
     /// Returns when the whole batch is on disk; the number of records. Records may come twice.
@@ -149,7 +153,7 @@ impl Books {
             return Ok(0);
         }
         let snapshot = self.snapshot.load_full();
-        let rows: Vec<_> = records.iter().map(|record| row(record, &snapshot)).collect();
+        let rows: Vec<_> = records.iter().map(|record| row(record, &snapshot, &self.prices)).collect();
         self.spool.append(&rows).await?;
         if self.spool.inventory().lock().rows() >= BATCH as u64 {
             self.bell.notify_one();

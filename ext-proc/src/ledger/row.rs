@@ -1,18 +1,21 @@
 //! From a usage record to a row of the ledger.
 
 use attache_llm::contract::{AttemptOutcome, AttemptRecord, UsageRecord};
+use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 use sha2::{Digest, Sha256};
 
-use crate::routing::Snapshot;
+use crate::prices::PriceTable;
+use crate::routing::{Deployment, Snapshot};
 use crate::store::SpendRow;
 
 /// The ledger's row of one finished request, priced with the snapshot in force.
 ///
 /// Tokens and cost are summed over every attempt that reports usage: a stream that failed after some tokens is
-/// paid for as well. The cost is unknown (`None`) when one of these attempts has no known price.
+/// paid for as well. The cost is unknown (`None`) when one of these attempts has no known price. A wildcard's deployment
+/// has no price of its own: `prices` knows the model that it was asked for.
 #[must_use]
-pub fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
+pub fn row(record: &UsageRecord, snapshot: &Snapshot, prices: &PriceTable) -> SpendRow {
     let answering = answering(&record.attempts);
     let deployment = answering.and_then(|attempt| snapshot.deployments.get(&attempt.deployment));
     let total = total_usage(&record.attempts);
@@ -25,7 +28,7 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
         group: answering.map_or(&record.group, |attempt| &attempt.group).clone(),
         deployment: answering.map(|attempt| attempt.deployment.clone()).unwrap_or_default(),
         provider: deployment.map(|deployment| provider_name(&deployment.meta)).unwrap_or_default(),
-        provider_model: deployment.map(|deployment| deployment.meta.model.clone()).unwrap_or_default(),
+        provider_model: provider_model(answering, deployment.map(|deployment| &**deployment)),
         user: record.user.clone(),
         stream: record.stream,
         status: record.status,
@@ -38,7 +41,7 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
         cached_tokens: total.cached,
         reasoning_tokens: total.reasoning,
         estimated: total.estimated,
-        cost_nanos: cost(&record.attempts, snapshot),
+        cost_nanos: cost(&record.attempts, snapshot, prices),
         start_us: record.start_us,
         duration_us: record.duration_us,
         first_event_us: record.first_event_us,
@@ -100,13 +103,25 @@ fn total_usage(attempts: &[AttemptRecord]) -> Usage {
     })
 }
 
-fn cost(attempts: &[AttemptRecord], snapshot: &Snapshot) -> Option<i64> {
+/// Model at the provider: the attempt's own where the deployment's is a pattern.
+fn provider_model(attempt: Option<&AttemptRecord>, deployment: Option<&Deployment>) -> String {
+    let asked = attempt.and_then(|attempt| attempt.model.as_deref());
+    asked.or(deployment.map(|deployment| deployment.meta.model.as_str())).unwrap_or_default().to_owned()
+}
+
+/// Price of an attempt: the deployment's, else that of the model it was asked for.
+fn price(attempt: &AttemptRecord, deployment: &Deployment, prices: &PriceTable) -> Option<Price> {
+    let listed = || prices.lookup_for(deployment.provider_name, attempt.model.as_deref()?)?.price;
+    deployment.meta.price.or_else(listed)
+}
+
+fn cost(attempts: &[AttemptRecord], snapshot: &Snapshot, prices: &PriceTable) -> Option<i64> {
     let mut sum = 0_u64;
     for attempt in attempts {
         match &attempt.usage {
             Some(usage) => {
                 let deployment = snapshot.deployments.get(&attempt.deployment)?;
-                sum = sum.saturating_add(deployment.meta.price.as_ref()?.cost(usage));
+                sum = sum.saturating_add(price(attempt, deployment, prices)?.cost(usage));
             }
             // A whole answer that nobody counted: its cost is unknown, not nothing.
             None if attempt.outcome == AttemptOutcome::Complete => return None,

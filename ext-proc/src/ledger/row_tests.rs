@@ -5,7 +5,13 @@ use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 
-use super::row;
+use crate::prices::PriceTable;
+use crate::store::SpendRow;
+
+fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
+    super::row(record, snapshot, &PriceTable::embedded())
+}
+
 use crate::config::Secret;
 use crate::routing::{Deployment, Group, Snapshot};
 
@@ -205,4 +211,25 @@ fn a_record_without_an_id_gets_a_stable_one() {
     assert_ne!(one.call_id, row(&other, &config()).call_id);
     let config = Arc::new(config());
     assert!(!row(&record(""), &config).call_id.is_empty());
+}
+
+#[test]
+fn a_wildcards_model_is_priced_by_the_table_and_a_listed_price_wins() {
+    let mut snapshot = config();
+    let mut meta = snapshot.deployments["a"].meta.clone();
+    (meta.model, meta.price) = ("*".to_owned(), None);
+    let wildcard = |meta: &DeploymentMeta| Arc::new(Deployment::new(meta.clone()));
+    snapshot.deployments.insert("a".to_owned(), wildcard(&meta));
+    let mut record = record("1");
+    assert_eq!(row(&record, &snapshot).cost_nanos, None, "no model, no price");
+    record.attempts[0].model = Some("gpt-4o".to_owned());
+    let price = PriceTable::embedded().lookup_for("openai", "gpt-4o").unwrap().price.unwrap();
+    let made = row(&record, &snapshot);
+    assert_eq!(made.cost_nanos, i64::try_from(price.cost(&usage(10, 5))).ok());
+    assert_eq!(made.provider_model, "gpt-4o");
+    record.attempts[0].model = Some("nobody-has-listed-this".to_owned());
+    assert_eq!(row(&record, &snapshot).cost_nanos, None);
+    meta.price = Some(Price { input: 1_000_000, output: 0, ..Price::default() });
+    snapshot.deployments.insert("a".to_owned(), wildcard(&meta));
+    assert_eq!(row(&record, &snapshot).cost_nanos, Some(10));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use attache_llm::contract::{self, Note};
+use attache_llm::contract::{self, Note, Walk};
 use attache_llm::error::ApiError;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
@@ -14,6 +14,9 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 
 use crate::routing::{Decision, PlanStep, Timeouts};
+
+/// Names the cluster of the route's mirror policy. Only the sidecar sets it: the gate strips it from clients.
+const MIRROR_HEADER: &str = "x-attache-mirror";
 
 /// The plan as dynamic metadata, retries and timeouts as headers. Hands the reservation over: from here the usage
 /// record settles it.
@@ -27,17 +30,14 @@ pub(super) fn decided(decision: Decision) -> ProcessingResponse {
         response_headers: decision.response_headers,
     };
     let common = CommonResponse {
-        header_mutation: Some(HeaderMutation {
-            set_headers: limits(decision.plan.len(), decision.timeouts),
-            remove_headers: vec![contract::ASK_HEADER.to_owned()],
-        }),
+        header_mutation: Some(headers(decision.plan.len(), decision.timeouts, decision.mirror)),
         // Without this, attempt 1 goes to the route's default cluster: it was resolved before the plan was there.
         clear_route_cache: true,
         ..CommonResponse::default()
     };
     ProcessingResponse {
         response: Some(Response::RequestHeaders(HeadersResponse { response: Some(common) })),
-        dynamic_metadata: Some(metadata(&decision.plan, &note)),
+        dynamic_metadata: Some(metadata(&decision.plan, &note, decision.walk.as_ref())),
         ..ProcessingResponse::default()
     }
 }
@@ -58,14 +58,21 @@ pub(super) fn refused(error: &ApiError) -> ProcessingResponse {
     }
 }
 
-fn limits(steps: usize, timeouts: Timeouts) -> Vec<HeaderValueOption> {
+/// What is not set is removed: the headers of an earlier pass come back with Envoy's internal redirect.
+fn headers(steps: usize, timeouts: Timeouts, mirror: Option<String>) -> HeaderMutation {
+    let mut remove_headers = vec![contract::ASK_HEADER.to_owned()];
     // Envoy's plan wraps around: only this stops it at the end.
-    let mut headers = vec![set("x-envoy-max-retries", steps.saturating_sub(1).to_string())];
-    headers.push(set("x-envoy-upstream-rq-timeout-ms", millis(timeouts.total)));
-    if let Some(per_try) = timeouts.per_try {
-        headers.push(set("x-envoy-upstream-rq-per-try-timeout-ms", millis(per_try)));
+    let mut set_headers = vec![set("x-envoy-max-retries", steps.saturating_sub(1).to_string())];
+    set_headers.push(set("x-envoy-upstream-rq-timeout-ms", millis(timeouts.total)));
+    for (name, value) in
+        [("x-envoy-upstream-rq-per-try-timeout-ms", timeouts.per_try.map(millis)), (MIRROR_HEADER, mirror)]
+    {
+        match value {
+            Some(value) => set_headers.push(set(name, value)),
+            None => remove_headers.push(name.to_owned()),
+        }
     }
-    headers
+    HeaderMutation { set_headers, remove_headers }
 }
 
 /// Rounded up, since 0 means "no limit" to Envoy.
@@ -85,20 +92,22 @@ fn set(name: &str, value: String) -> HeaderValueOption {
     }
 }
 
-/// Namespace [`contract::METADATA_NAMESPACE`]: the plan in the schema of `priority_group`, and the note.
-fn metadata(plan: &[PlanStep], note: &Note) -> Struct {
+/// Namespace [`contract::METADATA_NAMESPACE`]: the plan in the schema of `priority_group`, the note, and the walk.
+fn metadata(plan: &[PlanStep], note: &Note, walk: Option<&Walk>) -> Struct {
     // One cluster per group: Envoy picks by one random number per request, the same position in every group.
     let groups = plan.iter().enumerate().map(|(index, step)| {
         let cluster = object([("cluster_name", text(step.cluster.clone())), ("weight", number(1))]);
         object([("name", text(format!("step-{index}"))), ("clusters", list(vec![cluster]))])
     });
-    // A note of plain strings and numbers always serialises.
+    // Notes and walks of plain strings and numbers always serialise.
     let note = serde_json::to_string(note).unwrap_or_default();
-    let own = object([(contract::PLAN_KEY, list(groups.collect())), (contract::NOTE_KEY, text(note))]);
+    let walk = walk.map(|walk| (contract::WALK_KEY, text(serde_json::to_string(walk).unwrap_or_default())));
+    let own = [(contract::PLAN_KEY, list(groups.collect())), (contract::NOTE_KEY, text(note))];
+    let own = object(own.into_iter().chain(walk));
     Struct { fields: [(contract::METADATA_NAMESPACE.to_owned(), own)].into() }
 }
 
-fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+fn object<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Value { kind: Some(Kind::StructValue(Struct { fields })) }
 }
@@ -114,3 +123,7 @@ fn text(value: String) -> Value {
 fn number(value: u32) -> Value {
     Value { kind: Some(Kind::NumberValue(f64::from(value))) }
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

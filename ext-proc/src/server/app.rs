@@ -7,6 +7,7 @@ use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
+use super::reload::ReloadState;
 use super::serve::Envoy;
 use super::stores::StoreHealth;
 use crate::keys::KeyDirectory;
@@ -27,6 +28,7 @@ pub(super) struct App {
     pub(super) books: Arc<Books>,
     pub(super) snapshot: SnapshotHandle,
     pub(super) envoy: Arc<dyn Envoy>,
+    pub(super) reloads: Arc<ReloadState>,
     pub(super) cooldowns: Arc<Cooldowns>,
     pub(super) stores: StoreHealth,
     pub(super) metrics: Metrics,
@@ -43,6 +45,7 @@ impl App {
         books: Arc<Books>,
         snapshot: SnapshotHandle,
         envoy: Arc<dyn Envoy>,
+        reloads: Arc<ReloadState>,
     ) -> Arc<Self> {
         Arc::new(Self {
             keys,
@@ -50,6 +53,7 @@ impl App {
             books,
             snapshot,
             envoy,
+            reloads,
             cooldowns: Cooldowns::new(),
             stores: StoreHealth::default(),
             metrics: Metrics::default(),

@@ -37,6 +37,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     }
     let ready = reasons.is_empty();
     let books = app.books.status();
+    let generation = app.snapshot.load().generation;
     let body = json!({
         "status": if ready { "healthy" } else { "unhealthy" },
         "reasons": reasons,
@@ -44,7 +45,8 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         "counters": if app.counters.degraded() { "degraded" } else { "connected" },
         "spool": {"pending": books.pending, "last_error": books.last_error},
         "envoy": app.envoy.status(),
-        "generation": app.snapshot.load().generation,
+        "generation": generation,
+        "config": {"generation": generation, "last_error": app.reloads.last_error()},
         "attache_version": env!("CARGO_PKG_VERSION"),
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use attache_llm::contract::{
-    self, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChangesAsk, KeyLookup, USAGE_PATH, UsageAck,
-    UsageBatch,
+    self, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChangesAsk, KeyLookup, REPLAN_PATH, USAGE_PATH,
+    UsageAck, UsageBatch,
 };
 use attache_llm::error::ApiError;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{any, post};
 use axum::{Json, Router};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -25,6 +26,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route(KEY_LOOKUP_PATH, post(lookup))
         .route(KEY_CHANGES_PATH, post(changes))
         .route(USAGE_PATH, post(usage))
+        .route(REPLAN_PATH, any(replan))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
 }
@@ -75,6 +77,20 @@ async fn usage(State(app): State<Arc<App>>, body: Bytes) -> Response {
             refuse(USAGE_PATH, &error)
         }
     }
+}
+
+/// The last step of a plan that wants another one. The adapter adds the `location`, and Envoy's internal redirect then
+/// asks for the next plan with the body that it holds.
+///
+/// Envoy sends that body here as to any upstream, up to the gate's limit. Nobody wants it: over HTTP/2 the answer does
+/// not wait for it, and its stream alone ends. An HTTP/1.1 connection would have to be closed with it, which can lose
+/// the answer, so that there the body is read and dropped.
+async fn replan(request: Request) -> Response {
+    if request.version() < http::Version::HTTP_2 {
+        let mut body = request.into_body();
+        while let Some(Ok(_)) = body.frame().await {}
+    }
+    (http::StatusCode::TEMPORARY_REDIRECT, Body::empty()).into_response()
 }
 
 fn refuse(path: &str, error: &ApiError) -> Response {

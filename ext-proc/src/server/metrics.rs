@@ -114,6 +114,8 @@ pub(super) fn render(app: &App) -> String {
     gauge(&mut out, "draining", "1 after SIGTERM.", u64::from(app.is_draining()));
     gauge(&mut out, "ready", "1 while an Envoy has acknowledged the clusters.", u64::from(app.envoy.ready()));
     gauge(&mut out, "config_generation", "Snapshot in force.", app.snapshot.load().generation);
+    let help = "Configurations refused: the one in force stayed.";
+    counter(&mut out, "config_reload_failures_total", help, app.reloads.failures());
     out
 }
 

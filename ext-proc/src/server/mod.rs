@@ -25,9 +25,10 @@ mod reload;
 mod serve;
 mod stores;
 mod tls;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use reload::Reload;
+pub use reload::{Fresh, Reload};
 pub use serve::{ServeOptions, TlsOptions, serve, serve_until};

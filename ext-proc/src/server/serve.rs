@@ -19,13 +19,14 @@ use super::app::App;
 use super::connections::Connections;
 use super::ext_proc::ExtProc;
 use super::listen::UnixSocket;
-use super::reload::{self, Reload};
+use super::reload::{self, Reload, ReloadState};
 use super::{health, internal, stores, tls};
 use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::envoy::{AdsService, ClusterOptions, Published};
 use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksOptions};
+use crate::prices::PriceTable;
 use crate::routing::{LiveClusters, Snapshot, SnapshotHandle};
 use crate::store::{Counters, Database, open_counters, open_database};
 
@@ -55,7 +56,9 @@ pub struct ServeOptions {
     pub wasm: PathBuf,
     /// CA bundle for upstream TLS, as Envoy's machine sees it.
     pub ca_file: PathBuf,
-    /// What SIGHUP does; without it the signal ends the process.
+    /// Prices of models behind wildcards, which no deployment has.
+    pub prices: PriceTable,
+    /// What SIGHUP and a changed file do; without it the signal ends the process.
     pub reload: Option<Reload>,
 }
 
@@ -106,8 +109,10 @@ pub async fn serve_until(
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     // Dropped, and with it aborted, when the server has ended.
     let mut reloading = JoinSet::new();
+    let reloads = Arc::<ReloadState>::default();
     if let Some(reload) = options.reload.take() {
-        reloading.spawn(reload::on_hangup(reload, Arc::clone(&published), Arc::clone(&snapshot)));
+        let (published, snapshot) = (Arc::clone(&published), Arc::clone(&snapshot));
+        reloading.spawn(reload::run(reload, published, snapshot, Arc::clone(&reloads)));
     }
     let parts = Parts {
         database,
@@ -115,6 +120,7 @@ pub async fn serve_until(
         snapshot,
         xds: Routes::from(Router::new()).add_service(ads).into_axum_router(),
         envoy: published,
+        reloads,
     };
     run(options, parts, shutdown).await
 }
@@ -151,6 +157,7 @@ pub(super) struct Parts {
     pub(super) envoy: Arc<dyn Envoy>,
     /// xDS services; without a fallback of their own.
     pub(super) xds: Router,
+    pub(super) reloads: Arc<ReloadState>,
 }
 
 /// Serves the parts until `shutdown` resolves, then drains.
@@ -159,16 +166,18 @@ pub(super) async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let Parts { database, counters, snapshot, envoy, xds } = parts;
+    let Parts { database, counters, snapshot, envoy, xds, reloads } = parts;
     let config = Arc::clone(&options.config);
     let keys = KeyDirectory::new(Arc::clone(&database), config.general_settings.master_key.clone());
     let books = Books::open(BooksOptions {
         dir: options.data_dir.join("spool"),
         database: Arc::clone(&database),
         snapshot: Arc::clone(&snapshot),
+        prices: options.prices.clone(),
         interval: Duration::from_secs(config.general_settings.proxy_batch_write_at.max(1)),
     })?;
-    let app = App::new(Arc::clone(&keys), counters, Arc::clone(&books), Arc::clone(&snapshot), envoy);
+    let app =
+        App::new(Arc::clone(&keys), counters, Arc::clone(&books), Arc::clone(&snapshot), envoy, reloads);
     let state = AdminState {
         keys,
         database: Arc::clone(&database),

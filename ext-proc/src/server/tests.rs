@@ -1,6 +1,7 @@
 //! The server over a real Unix socket, with doubles for the stores and for xDS.
 
 mod doubles;
+mod replan;
 mod tls;
 
 use std::collections::HashMap;
@@ -38,6 +39,7 @@ use doubles::{FakeCounters, FakeDatabase, FakeEnvoy};
 
 use super::serve::{Parts, ServeOptions, run};
 use crate::config::{Config, Secret};
+use crate::prices::PriceTable;
 use crate::routing::tests::{deployment, group, snapshot};
 use crate::store::Ledger;
 
@@ -78,6 +80,7 @@ impl Server {
             health_listen: ([127, 0, 0, 1], port).into(),
             wasm: PathBuf::new(),
             ca_file: PathBuf::new(),
+            prices: PriceTable::default(),
             reload: None,
         };
         let (database, counters) = (Arc::<FakeDatabase>::default(), Arc::<FakeCounters>::default());
@@ -88,6 +91,7 @@ impl Server {
             snapshot: Arc::new(ArcSwap::from_pointee(s)),
             envoy: envoy.clone(),
             xds: Router::new(),
+            reloads: Arc::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(run(options, parts, async {
@@ -278,7 +282,7 @@ async fn one_message_each_way_carries_the_plan() {
     let common = response.response.as_ref().unwrap();
     assert!(common.clear_route_cache, "else attempt 1 goes to the default cluster");
     let mutation = common.header_mutation.as_ref().unwrap();
-    assert_eq!(mutation.remove_headers, [ASK_HEADER]);
+    assert_eq!(mutation.remove_headers, [ASK_HEADER, "x-attache-mirror"]);
     let set: HashMap<&str, &str> = mutation
         .set_headers
         .iter()
