@@ -143,9 +143,9 @@ class Provider:
     def stop(self):
         self.process.stop()
 
-    def requests(self, name=None):
-        """What arrived, oldest first; of one upstream if it is named."""
-        query = f"?name={name}" if name else ""
+    def requests(self, name=None, test=None):
+        """What arrived, oldest first; of one upstream if it is named, with one test's mark if that is given."""
+        query = "?" + "&".join(f"{key}={value}" for key, value in (("name", name), ("test", test)) if value)
         return json.loads(http("GET", f"{self.url}/_fake/requests{query}")[1])
 
     def counts(self):

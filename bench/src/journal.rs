@@ -95,11 +95,15 @@ impl Journal {
         entries.push_back(entry);
     }
 
-    /// What is remembered, oldest first; of one upstream if a name is given.
+    /// What is remembered, oldest first; of one upstream if a name is given, of one test (`x-test-id`) if its mark is.
     #[must_use]
-    pub fn entries(&self, name: Option<&str>) -> Vec<Entry> {
+    pub fn entries(&self, name: Option<&str>, test: Option<&str>) -> Vec<Entry> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().filter(|e| name.is_none_or(|name| e.name == name)).cloned().collect()
+        let wanted = |entry: &&Entry| {
+            let mark = entry.headers.get("x-test-id").and_then(Value::as_str);
+            name.is_none_or(|name| entry.name == name) && test.is_none_or(|test| mark == Some(test))
+        };
+        entries.iter().filter(wanted).cloned().collect()
     }
 
     fn upstreams(&self) -> MutexGuard<'_, BTreeMap<String, Upstream>> {

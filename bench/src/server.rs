@@ -81,7 +81,10 @@ async fn handle(request: Request<Incoming>, shared: Provider) -> Result<Reply, C
             shared.standing.remove(query("name"));
             json_reply(StatusCode::OK, &json!({"removed": true}))
         }
-        (method, what) => control_reply(method, what, query("name"), &shared.journal),
+        (&Method::GET, "requests") => {
+            json_reply(StatusCode::OK, &json!(shared.journal.entries(query("name"), query("test"))))
+        }
+        (method, what) => control_reply(method, what, &shared.journal),
     })
 }
 
@@ -111,9 +114,8 @@ impl std::fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-fn control_reply(method: &Method, what: &str, name: Option<&str>, journal: &Journal) -> Reply {
+fn control_reply(method: &Method, what: &str, journal: &Journal) -> Reply {
     match (method, what) {
-        (&Method::GET, "requests") => json_reply(StatusCode::OK, &json!(journal.entries(name))),
         (&Method::GET, "counts") => json_reply(StatusCode::OK, &json!(journal.by_upstream())),
         (&Method::DELETE, "requests") => {
             journal.clear();

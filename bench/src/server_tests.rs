@@ -54,11 +54,11 @@ async fn answers_and_remembers() {
     assert_eq!(status, 200);
     let answer: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(answer["object"], "chat.completion");
-    let entries = journal.entries(Some("one"));
+    let entries = journal.entries(Some("one"), None);
     assert_eq!(entries[0].path, "/one/v1/chat/completions?x=1");
     assert_eq!(entries[0].headers["authorization"], "...9876");
     assert_eq!(entries[0].usage.as_ref().unwrap(), &answer["usage"]);
-    assert!(journal.entries(Some("two")).is_empty());
+    assert!(journal.entries(Some("two"), None).is_empty());
     let shown =
         send(address, Request::get("/_fake/requests").body(Full::default()).unwrap()).await.unwrap().1;
     assert!(!String::from_utf8_lossy(&shown).contains("sk-upstream"));
@@ -134,7 +134,7 @@ async fn http2_works_without_tls() {
     let reply = sender.send_request(request).await.unwrap();
     assert_eq!(reply.status(), 200);
     assert!(reply.into_body().collect().await.unwrap().to_bytes().ends_with(b"data: [DONE]\n\n"));
-    assert_eq!(journal.entries(None)[0].version, "HTTP/2.0");
+    assert_eq!(journal.entries(None, None)[0].version, "HTTP/2.0");
 }
 
 #[tokio::test]

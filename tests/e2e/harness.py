@@ -69,26 +69,33 @@ def base_config():
 class Gateway:
     """A stack with its stores, and what tests do with it."""
 
-    def __init__(self, name, backend, change=None, concurrency=2):
+    def __init__(self, name, backend, change=None, concurrency=2, config=None, sibling=None):
+        """`change` edits the configuration (`config`, else the main suite's). A replica shares its sibling's stores,
+        provider and master key."""
         self.folder = LOCAL / "run" / "e2e" / f"{name}-{backend.replace('+', '-')}"
-        self.backend, self.keys = backend, []
+        self.backend, self.keys, self.sibling = backend, [], sibling
         self.redis = self.postgres = None
-        config, environment = base_config(), {}
+        config, environment = config or base_config(), {}
+        if sibling:
+            self.redis, self.postgres = sibling.redis, sibling.postgres
+            environment["LITELLM_MASTER_KEY"] = sibling.master_key
         if backend != "embedded":
-            self.redis, self.postgres = Redis(self.folder).start(), Postgres(self.folder).start()
+            if not sibling:
+                self.redis, self.postgres = Redis(self.folder).start(), Postgres(self.folder).start()
             config["general_settings"]["database_url"] = "${DATABASE_URL}"
             config["router_settings"].update(
                 redis_host="os.environ/REDIS_HOST", redis_port="os.environ/REDIS_PORT",
                 redis_password="os.environ/REDIS_PASSWORD")
-            environment = {"DATABASE_URL": self.postgres.url, "REDIS_HOST": self.redis.host,
-                           "REDIS_PORT": str(self.redis.port), "REDIS_PASSWORD": self.redis.password}
+            environment |= {"DATABASE_URL": self.postgres.url, "REDIS_HOST": self.redis.host,
+                            "REDIS_PORT": str(self.redis.port), "REDIS_PASSWORD": self.redis.password}
         if change:
             change(config)
         path = self.folder / "config.yaml"
         stack_folder = self.folder / "stack"
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(config, sort_keys=False))
-        self.stack = Stack(path, stack_folder, environment=environment, concurrency=concurrency)
+        self.stack = Stack(path, stack_folder, environment=environment, concurrency=concurrency,
+                           provider=sibling and sibling.provider)
 
     def __enter__(self):
         try:
@@ -108,7 +115,7 @@ class Gateway:
 
     def close(self):
         self.stack.kill()
-        if self.redis:
+        if self.redis and not self.sibling:
             self.redis.stop()
             self.postgres.remove()
 
@@ -142,7 +149,7 @@ class Gateway:
     # -- what happened ---------------------------------------------------------------------------------------------
     def arrived(self, test_id):
         """Requests at the provider that carry a test's header."""
-        return [entry for entry in self.provider.requests() if entry["headers"].get("x-test-id") == test_id]
+        return self.provider.requests(test=test_id)
 
     def spend(self, call_id, seconds=15):
         """The one spend row of a call, once it is there."""
@@ -160,12 +167,17 @@ class Gateway:
         return sum(value for name, value in self.stack.stats("attache").items()
                    if name.startswith("wasmcustom.attache.") and all(part in name for part in parts))
 
-    def metric(self, name):
-        """Sum of a metric of the sidecar over its labels; a Failure of the test if it does not exist."""
+    def metrics(self, name):
+        """Values of a metric of the sidecar by their labels (the text between the braces)."""
         text = httpx.get(f"{self.stack.health_url}/metrics", trust_env=False).text
-        values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
-        assert values, f"no metric {name} in:\n{text}"
-        return sum(float(value) for value in values)
+        values = re.findall(rf"^{re.escape(name)}(?:\{{([^}}]*)\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
+        return {labels: float(value) for labels, value in values}
+
+    def metric(self, name):
+        """Sum of a metric of the sidecar over its labels; a failure of the test if it does not exist."""
+        values = self.metrics(name)
+        assert values, f"no metric {name}"
+        return sum(values.values())
 
 
 def chat(model="gpt-4o", **more):
