@@ -243,3 +243,9 @@ def body_of_size(size, model="gpt-4o"):
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "@"}]}).encode()
     assert size >= len(body)
     return body.replace(b"@", b"x" * (size - len(body) + 1))
+
+
+def content_of(text):
+    """Content of an event stream of chat chunks; an error event has none."""
+    chunks = (json.loads(event) for event in events(text) if event != "[DONE]")
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))

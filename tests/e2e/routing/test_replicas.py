@@ -1,0 +1,202 @@
+"""Three replicas, each an Envoy and a sidecar, over one Redis and one Postgres, under 64 concurrent clients."""
+
+import collections
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import httpx
+import pytest
+from harness import Gateway, in_threads
+from project import wait_for
+from world import FACTS, add, ask, client_of, config_of, counted, explain, fresh_minute, open_breakers, settled
+
+CLIENTS = 64
+RPM = {"rp-rpm-a": 5, "rp-rpm-b": 7, "rp-rpm-c": 8}
+TPM = {"rp-tpm-a": 6_000, "rp-tpm-b": 9_000}
+PLACES = 24
+
+
+def replica_config():
+    config = config_of(routing_strategy="usage-based-routing-v2", timeout=2)
+    config["model_list"].clear()
+    add(config, "rp-rpm", *((name, {"rpm": rpm}) for name, rpm in RPM.items()))
+    add(config, "rp-rpm-stream", *((f"{name}-s", {"rpm": rpm}) for name, rpm in RPM.items()))
+    add(config, "rp-tpm", *((name, {"tpm": tpm}) for name, tpm in TPM.items()))
+    add(config, "rp-tpm-stream", *((f"{name}-s", {"tpm": tpm}) for name, tpm in TPM.items()))
+    add(config, "rp-places", ("rp-places", {"max_parallel_requests": PLACES}))
+    add(config, "rp-open", ("rp-open", {"rpm": 1_000_000}))
+    return config
+
+
+@pytest.fixture(scope="module")
+def replicas():
+    with contextlib.ExitStack() as stack:
+        made = []
+        for number in range(3):
+            gateway = Gateway(f"replica-{number}", "redis+postgres", config=replica_config(), concurrency=1,
+                              sibling=made[0] if made else None)
+            made.append(stack.enter_context(gateway))
+        key = made[0].default_key
+        for gateway in made:
+            gateway.default_key, gateway.pool = key, client_of(gateway)
+            assert ask(gateway, "rp-open").status == 200
+        yield made
+
+
+def storm(replicas, model, seconds, script=None, stream=False, pause=0.02, **body):
+    """64 clients, spread over the replicas, each with one request at a time: their (status, seconds) in the end."""
+    end, seen = time.monotonic() + seconds, []
+
+    def worker(index):
+        gateway = replicas[index % len(replicas)]
+        while time.monotonic() < end:
+            try:
+                outcome = ask(gateway, model, script, stream, client=gateway.pool, **body)
+                seen.append((outcome.status, outcome.seconds))
+            except httpx.HTTPError as error:
+                seen.append((type(error).__name__, 0))
+            time.sleep(pause * random.random())
+
+    in_threads(CLIENTS, worker)
+    return seen
+
+
+def statuses(seen):
+    return collections.Counter(status for status, _ in seen)
+
+
+# -- requests per minute -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("stream", [False, True])
+def test_rpm_is_exact_over_replicas(replicas, stream):
+    """More is asked for than there is: the sum of all rpm is admitted, not one more and not one less."""
+    ending = "-s" if stream else ""
+    minute = fresh_minute(15)
+    seen = storm(replicas, "rp-rpm" + ("-stream" if stream else ""), 3, stream=stream)
+    assert time.time() // 60 == minute, "this machine is too slow for a test within a minute"
+    got = {name: counted(replicas[0], name + ending, minute) for name in RPM}
+    total, wanted = sum(got.values()), sum(RPM.values())
+    FACTS.record("rpm", abs(total - wanted), f"rpm {total} of {wanted} admitted by 3 sidecars under {CLIENTS} clients")
+    assert set(statuses(seen)) == {200, 429}, statuses(seen)
+    assert statuses(seen)[200] == wanted
+    assert got == RPM
+
+
+# -- tokens per minute -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("stream", [False, True])
+def test_tpm_is_bounded_over_replicas(replicas, stream):
+    """Each answer has 100 tokens, and says so beforehand: what is over the limit is the error of estimates."""
+    ending = "-s" if stream else ""
+    minute = fresh_minute(15)
+    seen = storm(replicas, "rp-tpm" + ("-stream" if stream else ""), 3, "*=chunks:100,delay:20", stream, max_tokens=100)
+    assert time.time() // 60 == minute, "this machine is too slow for a test within a minute"
+    upstreams = replicas[0].provider.upstreams()
+    used = {name: upstreams[name + ending]["minutes"][str(minute)]["tokens"] for name in TPM}
+    over = max(0, *(used[name] - limit for name, limit in TPM.items()))
+    FACTS.record("tpm", over, "tpm over-admission {value} tokens")
+    assert set(statuses(seen)) == {200, 429}, statuses(seen)
+    assert over <= 25, used
+    for name, limit in TPM.items():
+        assert used[name] >= limit - 300, f"{used}: room was left unused"
+
+
+# -- places in flight --------------------------------------------------------------------------------------------------
+def in_flight(gateway, model):
+    """What the routing decision believes to be in flight."""
+    def find(value):
+        if isinstance(value, dict):
+            own = value.get("in_flight")
+            number = own if isinstance(own, int) else (own or {}).get("used", 0) if isinstance(own, dict) else 0
+            return number + sum(find(part) for name, part in value.items() if name != "in_flight")
+        return sum(map(find, value)) if isinstance(value, list) else 0
+
+    return find(explain(gateway, model))
+
+
+def test_places_are_shared(replicas):
+    outcomes = in_threads(CLIENTS, lambda index: ask(replicas[index % 3], "rp-places", "rp-places=delay:900",
+                                                     client=replicas[index % 3].pool))
+    assert collections.Counter(outcome.status for outcome in outcomes) == {200: PLACES, 429: CLIENTS - PLACES}
+    assert replicas[0].provider.upstreams()["rp-places"]["peak"] == PLACES
+    for gateway in replicas:
+        settled(gateway)
+        assert in_flight(gateway, "rp-places") == 0
+
+
+@pytest.mark.timeout(120)
+def test_nothing_leaks_when_sidecars_are_killed(replicas):
+    """Sidecars die at random under load. What they had reserved comes back: by the usage that Envoy keeps, or by lease."""
+    results = []
+    load = threading.Thread(daemon=True, target=lambda: results.extend(
+        storm(replicas, "rp-places", 7, "rp-places=delay:120,chunks:3", stream=True)))
+    load.start()
+    time.sleep(1)
+    for victim in random.sample(replicas, 3):
+        victim.stack.sidecar.stop(signal.SIGKILL)
+        time.sleep(0.4)
+        victim.stack.start_sidecar()
+        time.sleep(1.2)
+    load.join(40)
+    for gateway in replicas:
+        gateway.stack.wait_ready()
+    assert set(statuses(results)) <= {200, 429, 503}, statuses(results)
+    assert statuses(results)[200] > 200, statuses(results)
+    assert replicas[0].provider.upstreams()["rp-places"]["peak"] <= PLACES
+    began = time.monotonic()
+    left = None
+    with contextlib.suppress(Exception):
+        wait_for("empty places", lambda: all(in_flight(gateway, "rp-places") == 0 for gateway in replicas), 20, 0.3)
+    left = max(in_flight(gateway, "rp-places") for gateway in replicas)
+    FACTS.record("in_flight", left, "in-flight leaks {value}")
+    assert left == 0, f"after {time.monotonic() - began:.1f} s {left} are still in flight"
+    # All of them can be taken again at once.
+    outcomes = in_threads(PLACES, lambda index: ask(replicas[index % 3], "rp-places", "rp-places=delay:500",
+                                                    client=replicas[index % 3].pool))
+    assert {outcome.status for outcome in outcomes} == {200}
+    assert not open_breakers(replicas[0]), "a killed sidecar is no failure of a deployment"
+
+
+# -- Redis -------------------------------------------------------------------------------------------------------------
+def percentile(values, percent):
+    values = sorted(values)
+    return values[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def degraded(replicas):
+    return [gateway.metric("attache_store_degraded") > 0 for gateway in replicas]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("what", ["stalls", "dies"])
+def test_redis_goes_under_load(replicas, what):
+    """Requests go on, none waits longer than the deadline allows, and the replicas find Redis again by themselves."""
+    redis = replicas[0].redis
+    wait_for("a healthy start", lambda: not any(degraded(replicas)), 15, 0.2)
+    results = []
+    load = threading.Thread(daemon=True, target=lambda: results.append(storm(replicas, "rp-open", 4, pause=0.2)))
+    load.start()
+    time.sleep(1.5)
+    if what == "stalls":
+        os.kill(redis.process.pid, signal.SIGSTOP)
+    else:
+        redis.stop()
+    try:
+        wait_for("degraded mode", lambda: all(degraded(replicas)), 3, 0.1)
+        load.join(20)
+    finally:
+        if what == "stalls":
+            os.kill(redis.process.pid, signal.SIGCONT)
+        else:
+            redis.start()
+    (seen,) = results
+    assert statuses(seen) == {200: len(seen)}, statuses(seen)
+    slow = round(percentile([seconds for _, seconds in seen], 99) * 1000)
+    FACTS.record("redis", slow, "p99 {value} ms while Redis is away")
+    assert slow < 500, f"p99 {slow} ms"
+    began = time.monotonic()
+    wait_for("recovery", lambda: not any(degraded(replicas)), 20, 0.1)
+    FACTS.record("redis_back", round(time.monotonic() - began, 1), "found again after {value} s")
+    assert ask(replicas[0], "rp-open").status == 200
