@@ -133,5 +133,8 @@ fn usage_edit(scanned: &Scanned, empty: bool) -> Edit {
 }
 
 #[cfg(test)]
+#[path = "edit_cuts_tests.rs"]
+mod cuts_tests;
+#[cfg(test)]
 #[path = "edit_tests.rs"]
-mod tests;
+pub(crate) mod tests;

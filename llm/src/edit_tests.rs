@@ -5,7 +5,7 @@ use super::*;
 use crate::provider::Provider;
 use crate::scan::{BodyScan, ScanLimits};
 
-fn meta(stream_options: bool) -> DeploymentMeta {
+pub(crate) fn meta(stream_options: bool) -> DeploymentMeta {
     DeploymentMeta {
         contract: crate::contract::VERSION,
         id: "d".into(),
@@ -21,13 +21,13 @@ fn meta(stream_options: bool) -> DeploymentMeta {
     }
 }
 
-fn plan(body: &[u8], meta: &DeploymentMeta) -> BodyEdits {
+pub(crate) fn plan(body: &[u8], meta: &DeploymentMeta) -> BodyEdits {
     let mut scan = BodyScan::new(ScanLimits::default());
     scan.feed(body).unwrap();
     BodyEdits::plan(&scan.finish().unwrap(), meta, &meta.model)
 }
 
-fn edited(body: &[u8], edits: &BodyEdits) -> String {
+pub(crate) fn edited(body: &[u8], edits: &BodyEdits) -> String {
     let mut out = Vec::new();
     edits.apply(0, body, &mut out);
     assert_eq!(out.len(), edits.new_len());
@@ -86,6 +86,16 @@ fn upstreams_without_stream_options_are_not_asked() {
     let edits = plan(br#"{"model":"g","stream":true}"#, &meta(false));
     assert!(!edits.injected_usage());
     assert_eq!(edits.edits().len(), 1);
+}
+
+#[test]
+fn the_model_of_a_wildcard_is_what_the_plan_says() {
+    let mut meta = meta(true);
+    meta.model = "openai/*".into();
+    let found = crate::scan::tests::scan(br#"{"model":"gpt-x"}"#).unwrap();
+    assert!(BodyEdits::plan(&found, &meta, "gpt-x").is_empty());
+    let edits = BodyEdits::plan(&found, &meta, "other");
+    assert_eq!(edited(br#"{"model":"gpt-x"}"#, &edits), r#"{"model":"other"}"#);
 }
 
 #[test]

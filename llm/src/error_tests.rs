@@ -33,6 +33,58 @@ fn statuses_and_retry_after() {
     assert!(!ApiError::unknown_key().headers().iter().any(|(name, _)| *name == "retry-after"));
 }
 
+/// The router's own refusals, in LiteLLM's statuses and types.
+#[test]
+fn routing_errors() {
+    let tags = ["eu".to_owned(), "sk-abcdefghijklmnop1234".to_owned()];
+    for (error, status, kind, code, param, retry_after, words) in [
+        (
+            ApiError::context_window_exceeded("m", 130_001, 128_000),
+            (400, "invalid_request_error", "context_length_exceeded", Some("messages"), None),
+            ["128000", "130001"],
+        ),
+        (
+            ApiError::no_room("m", 42),
+            (429, "throttling_error", "all_deployments_at_limit", None, Some(42)),
+            ["No deployments available", "42 seconds"],
+        ),
+        (
+            ApiError::budget_exhausted("m", 3_600).with_internal("provider openai"),
+            (429, "rate_limit_error", "budget_exhausted", None, Some(3_600)),
+            ["No deployments available", "rossed budget"],
+        ),
+        (
+            ApiError::no_tag_match("m", &tags),
+            (401, "authentication_error", "no_tag_match", Some("tags"), None),
+            ["Not allowed to access model due to tags configuration", "eu, sk-...1234"],
+        ),
+        (
+            ApiError::explain_forbidden(),
+            (403, "permission_error", "403", Some("x-attache-route"), None),
+            ["master key", "explanation"],
+        ),
+        (
+            ApiError::too_many_passes("m", 8),
+            (503, "internal_server_error", "503", None, Some(1)),
+            ["No healthy deployment available", "'m'"],
+        ),
+    ]
+    .map(|(error, (status, kind, code, param, after), words)| {
+        (error, status, kind, code, param, after, words)
+    }) {
+        let body = rendered(&error);
+        assert_eq!((error.status, error.retry_after_s), (status, retry_after), "{error}");
+        assert_eq!(body["error"]["type"], kind);
+        assert_eq!(body["error"]["code"], code);
+        assert_eq!(body["error"]["param"].as_str(), param);
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(words.iter().all(|part| message.contains(part)), "{message}");
+        assert!(!message.contains("openai") && !message.contains("8 plans"), "{message}");
+        assert_eq!(error.retriable, error.retry_after_s.is_some());
+        assert_eq!(error.headers().iter().any(|(name, _)| *name == "retry-after"), retry_after.is_some());
+    }
+}
+
 #[test]
 fn internal_text_never_reaches_the_client() {
     let error = ApiError::internal("connection to 10.0.0.3 refused");
@@ -47,6 +99,9 @@ fn keys_are_masked() {
         ApiError::model_not_found(key),
         ApiError::unknown_route("POST", &format!("/x/{key}")),
         ApiError::expired_key(key),
+        ApiError::no_room(key, 1),
+        ApiError::budget_exhausted(key, 1),
+        ApiError::context_window_exceeded(key, 2, 1),
         ApiError::invalid_request(format!("got {key}!"), None),
         ApiError::invalid_request("Bearer abcdefghijklmnop1234", None),
     ] {

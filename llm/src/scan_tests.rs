@@ -3,13 +3,13 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn scan(body: &[u8]) -> Result<Scanned, ScanError> {
+pub(crate) fn scan(body: &[u8]) -> Result<Scanned, ScanError> {
     let mut scan = BodyScan::new(ScanLimits::default());
     scan.feed(body)?;
     scan.finish()
 }
 
-fn scan_pieces(body: &[u8], cuts: &[usize]) -> Result<Scanned, ScanError> {
+pub(crate) fn scan_pieces(body: &[u8], cuts: &[usize]) -> Result<Scanned, ScanError> {
     let mut scan = BodyScan::new(ScanLimits::default());
     let mut rest = body;
     for cut in cuts {

@@ -3,7 +3,7 @@
 //! Providers agree on neither status nor code. A code decides where there is one; else the words of the message do,
 //! and only those: error bodies of validators quote the prompt, which may say anything.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::class::ErrorClass;
 
@@ -12,17 +12,29 @@ const MAX_BODY: usize = 64 * 1024;
 /// Longest message searched, bytes. The reason stands at its beginning.
 const MAX_MESSAGE: usize = 4 * 1024;
 
+/// Members that hold an error or its text.
+const PARTS: [&str; 10] = [
+    "error",
+    "errors",
+    "innererror",
+    "inner_error",
+    "message",
+    "Message",
+    "msg",
+    "detail",
+    "metadata",
+    "raw",
+];
+
 /// Codes that mean one thing, in lower case, compared whole.
-const CODES: [(&str, ErrorClass); 15] = [
+const CODES: [(&str, ErrorClass); 11] = [
     // OpenAI, Azure, Groq, Cerebras.
     ("context_length_exceeded", ErrorClass::ContextWindow),
-    ("string_above_max_length", ErrorClass::ContextWindow),
     // llama.cpp.
     ("exceed_context_size_error", ErrorClass::ContextWindow),
     // OpenAI.
     ("content_policy_violation", ErrorClass::ContentPolicy),
     ("moderation_blocked", ErrorClass::ContentPolicy),
-    ("invalid_prompt", ErrorClass::ContentPolicy),
     ("image_content_policy_violation", ErrorClass::ContentPolicy),
     // Azure; the filter's own failure is `content_filter_error`.
     ("content_filter", ErrorClass::ContentPolicy),
@@ -33,9 +45,6 @@ const CODES: [(&str, ErrorClass); 15] = [
     // LiteLLM.
     ("contextwindowexceedederror", ErrorClass::ContextWindow),
     ("contentpolicyviolationerror", ErrorClass::ContentPolicy),
-    // Anthropic by way of gateways.
-    ("prompt_too_long", ErrorClass::ContextWindow),
-    ("content_policy", ErrorClass::ContentPolicy),
 ];
 
 /// Words of messages, in lower case.
@@ -44,7 +53,6 @@ const WORDS: [(&str, ErrorClass); 36] = [
     ("maximum context length", ErrorClass::ContextWindow),
     ("exceeds the context window", ErrorClass::ContextWindow),
     ("context_length_exceeded", ErrorClass::ContextWindow),
-    ("string too long. expected a string with maximum length", ErrorClass::ContextWindow),
     ("input tokens exceed the configured limit", ErrorClass::ContextWindow),
     // vLLM.
     ("longer than the maximum model length", ErrorClass::ContextWindow),
@@ -71,6 +79,8 @@ const WORDS: [(&str, ErrorClass); 36] = [
     ("maximum prompt length", ErrorClass::ContextWindow),
     // llama.cpp.
     ("exceeds the available context size", ErrorClass::ContextWindow),
+    // Cloudflare.
+    ("context window limit", ErrorClass::ContextWindow),
     ("contextwindowexceedederror", ErrorClass::ContextWindow),
     // Azure.
     ("content management policy", ErrorClass::ContentPolicy),
@@ -84,7 +94,7 @@ const WORDS: [(&str, ErrorClass); 36] = [
     // Bedrock.
     ("blocked by our content filters", ErrorClass::ContentPolicy),
     // Vertex.
-    ("violate google's responsible ai practices", ErrorClass::ContentPolicy),
+    ("responsible ai practices", ErrorClass::ContentPolicy),
     ("prompt was blocked", ErrorClass::ContentPolicy),
     // xAI, with 403.
     ("content violates usage guidelines", ErrorClass::ContentPolicy),
@@ -102,17 +112,24 @@ const WORDS: [(&str, ErrorClass); 36] = [
 #[must_use]
 pub fn classify(status: u16, body: &[u8]) -> ErrorClass {
     let by_status = ErrorClass::of_status(status);
-    let (codes_count, words_count): (bool, fn(ErrorClass) -> bool) = match status {
-        400 | 413 | 422 => (true, |_| true),
-        // A refusal of what was asked, not of the gateway's credential: it must not count against the deployment.
-        403 => (true, |class| class == ErrorClass::ContentPolicy),
-        // The provider's own fault, whatever its words, unless a code tells.
-        500 => (true, |_| false),
+    let found = match status {
+        400 | 403 | 413 | 422 | 500 => read(body.get(..body.len().min(MAX_BODY)).unwrap_or_default()),
         _ => return by_status,
     };
-    let found = read(body.get(..body.len().min(MAX_BODY)).unwrap_or_default());
-    let code = found.code.filter(|_| codes_count);
-    code.or_else(|| found.words.filter(|class| words_count(*class))).unwrap_or(by_status)
+    let class = match status {
+        // The provider's own fault, whatever its words, unless a code tells.
+        500 => found.code,
+        _ => found.code.or(found.words),
+    };
+    // A 403 may refuse what was asked and not the gateway's credential: it must not count against the deployment.
+    class.filter(|class| status != 403 || *class == ErrorClass::ContentPolicy).unwrap_or(by_status)
+}
+
+/// Does the text of an error without status or code say that the request is at fault?
+pub(super) fn is_refusal(message: &str) -> bool {
+    let mut reading = Reading::default();
+    reading.message(message);
+    reading.words.is_some()
 }
 
 #[derive(Debug, Default)]
@@ -132,7 +149,8 @@ fn read(body: &[u8]) -> Reading {
 }
 
 impl Reading {
-    /// An error object, or what wraps one: `error`, an array (Gemini), `detail` (FastAPI), `innererror` (Azure).
+    /// An error object, or what wraps one: `error`, an array (Gemini), `errors` (Cloudflare), `detail` (FastAPI),
+    /// `innererror` (Azure), `metadata.raw` (OpenRouter: the provider's own body as a string).
     fn value(&mut self, value: &Value, depth: u8) {
         /// Wrappings deep enough for every provider.
         const MAX_DEPTH: u8 = 4;
@@ -149,12 +167,21 @@ impl Reading {
                         self.code(word);
                     }
                 }
-                let parts = ["error", "innererror", "inner_error", "message", "Message", "msg", "detail"];
-                for part in parts.into_iter().filter_map(|name| members.get(name)) {
+                self.long_string(members);
+                for part in PARTS.into_iter().filter_map(|name| members.get(name)) {
                     self.value(part, depth);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// OpenAI has one code for every string that is too long; only that of a prompt needs another model.
+    fn long_string(&mut self, members: &Map<String, Value>) {
+        let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
+        let prompt = ["messages", "input", "prompt"].iter().any(|name| text("param").starts_with(name));
+        if text("code") == "string_above_max_length" && prompt {
+            self.code = self.code.or(Some(ErrorClass::ContextWindow));
         }
     }
 
@@ -172,3 +199,7 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "classify_tests.rs"]
+mod tests;

@@ -3,6 +3,8 @@ use serde_json::Value;
 use crate::error::{envelope, kind_of_status, mask_secrets};
 use crate::json::{self, Member};
 
+use super::classify::is_refusal;
+
 /// Longest message taken from an upstream, characters.
 const MAX_MESSAGE: usize = 2_000;
 /// Largest error body kept verbatim, bytes.
@@ -15,7 +17,8 @@ pub struct UpstreamError {
     pub message: String,
     pub kind: Option<String>,
     pub code: Option<String>,
-    /// HTTP status that fits the error (from its code or kind); 502 when nothing tells.
+    /// HTTP status that fits the error (from its code or kind, 400 if its words refuse the prompt); 502 when nothing
+    /// tells.
     pub status: u16,
     /// OpenAI-shaped JSON body for the client.
     pub body: Vec<u8>,
@@ -59,7 +62,8 @@ impl UpstreamError {
 
     fn build(message: &str, kind: Option<String>, code: Option<String>, verbatim: Option<Vec<u8>>) -> Self {
         let message = mask_secrets(&bounded(message));
-        let status = status_of(code.as_deref(), kind.as_deref());
+        let status = status_of(code.as_deref(), kind.as_deref())
+            .unwrap_or_else(|| if is_refusal(&message) { 400 } else { 502 });
         let body = verbatim.unwrap_or_else(|| {
             let shown_code = code.clone().unwrap_or_else(|| status.to_string());
             envelope(
@@ -92,9 +96,9 @@ fn bounded(text: &str) -> String {
 }
 
 /// HTTP status for an error that came inside HTTP 200.
-fn status_of(code: Option<&str>, kind: Option<&str>) -> u16 {
+fn status_of(code: Option<&str>, kind: Option<&str>) -> Option<u16> {
     let number = code.and_then(|code| code.parse::<u16>().ok()).filter(|code| (400..600).contains(code));
-    number.or_else(|| code.and_then(status_of_word)).or_else(|| kind.and_then(status_of_word)).unwrap_or(502)
+    number.or_else(|| code.and_then(status_of_word)).or_else(|| kind.and_then(status_of_word))
 }
 
 fn status_of_word(word: &str) -> Option<u16> {

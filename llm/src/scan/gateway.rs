@@ -263,3 +263,7 @@ impl Gateway {
         wishes
     }
 }
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;
