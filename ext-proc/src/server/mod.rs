@@ -15,6 +15,7 @@
 
 mod answer;
 mod app;
+pub(crate) mod client;
 mod connections;
 mod ext_proc;
 mod health;

@@ -35,7 +35,7 @@ fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
     Ok(BufReader::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?))
 }
 
-fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(path)?).collect();
     let found = found.with_context(|| format!("cannot read {}", path.display()))?;
     if found.is_empty() {

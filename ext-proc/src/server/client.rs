@@ -1,0 +1,159 @@
+//! A small HTTP client, for health probes and the command line: one GET, one connection, HTTP/1.1.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use attache_llm::provider::ApiBase;
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::tls::certificates;
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) tls: bool,
+    /// Without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// For the `host` header.
+    pub(crate) authority: String,
+    /// With the query.
+    pub(crate) path: String,
+}
+
+impl Target {
+    /// `path` below a base URL; `None` if that is not one.
+    pub(crate) fn below(url: &str, path: &str) -> Option<Self> {
+        let ApiBase { tls, host, port, authority, path: base, .. } = ApiBase::parse(url)?;
+        Some(Self { tls, host, port, authority, path: format!("{base}{path}") })
+    }
+}
+
+/// Why there is no answer. Names no header and no credential.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("cannot connect: {0}")]
+    Connect(std::io::Error),
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("{0}")]
+    Http(String),
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+/// Verifies servers against one CA bundle.
+#[derive(Clone)]
+pub(crate) struct Client {
+    /// `None`: the bundle cannot be read, and no TLS server can be asked.
+    tls: Option<TlsConnector>,
+}
+
+impl Client {
+    /// Reads the CA bundle.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds no certificate that can be used.
+    pub(crate) fn new(ca_file: &Path) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        // As Envoy does: a certificate in the bundle that cannot be understood is no reason to trust none.
+        let (usable, _) = roots.add_parsable_certificates(certificates(ca_file)?);
+        anyhow::ensure!(usable > 0, "{} holds no certificate that can be used", ca_file.display());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("TLS")?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// A client that asks plain servers only.
+    pub(crate) fn without_tls() -> Self {
+        Self { tls: None }
+    }
+
+    /// Can this target be asked?
+    pub(crate) fn reaches(&self, target: &Target) -> bool {
+        !target.tls || self.tls.is_some()
+    }
+
+    /// GET. The answer is read up to `limit` bytes; `None` when it is longer.
+    pub(crate) async fn get(
+        &self,
+        target: &Target,
+        headers: HeaderMap,
+        limit: usize,
+        patience: Duration,
+    ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
+        let asking = async {
+            let stream = TcpStream::connect((target.host.as_str(), target.port));
+            let stream = stream.await.map_err(ClientError::Connect)?;
+            if !target.tls {
+                return exchange(stream, target, headers, limit).await;
+            }
+            let tls = self.tls.as_ref().ok_or_else(|| ClientError::Tls("no CA bundle".to_owned()))?;
+            let name = ServerName::try_from(target.host.clone());
+            let name = name.map_err(|error| ClientError::Tls(error.to_string()))?;
+            let stream = tls.connect(name, stream).await;
+            let stream = stream.map_err(|error| ClientError::Tls(error.to_string()))?;
+            exchange(stream, target, headers, limit).await
+        };
+        // Dropping the exchange closes its connection.
+        timeout(patience, Box::pin(asking)).await.map_err(|_| ClientError::Timeout(patience))?
+    }
+}
+
+async fn exchange<S>(
+    stream: S,
+    target: &Target,
+    headers: HeaderMap,
+    limit: usize,
+) -> Result<(StatusCode, Option<Bytes>), ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let failed = |error: hyper::Error| ClientError::Http(format!("no whole answer: {error}"));
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let mut request = http::Request::get(&target.path).body(Empty::<Bytes>::new());
+    if let Ok(request) = &mut request {
+        *request.headers_mut() = headers;
+        if let Ok(authority) = target.authority.parse() {
+            request.headers_mut().insert(HOST, authority);
+        }
+    }
+    let request = request.map_err(|error| ClientError::Http(error.to_string()))?;
+    let answering = async {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), limit).collect().await;
+        Ok((status, body.ok().map(|body| body.to_bytes())))
+    };
+    tokio::pin!(answering);
+    tokio::select! {
+        biased;
+        answer = &mut answering => answer,
+        // The connection may end before its answer has been taken from it.
+        ended = connection => match ended {
+            Ok(()) => answering.await,
+            Err(error) => Err(failed(error)),
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
