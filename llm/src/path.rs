@@ -67,7 +67,7 @@ fn with_model(rest: &str) -> Option<ParsedPath> {
 
 /// Paths that belong to the sidecar's admin API, with everything below them: the gate passes them untouched, and the
 /// bootstrap routes them to the sidecar.
-pub const ADMIN_PREFIXES: [&str; 15] = [
+pub const ADMIN_PREFIXES: [&str; 16] = [
     "/key",
     "/v1/models",
     "/models",
@@ -83,6 +83,7 @@ pub const ADMIN_PREFIXES: [&str; 15] = [
     "/budget",
     "/customer",
     "/organization",
+    "/router",
 ];
 
 /// Is this a path of the admin API? Whole segments count: `/keys` is not `/key/...`.

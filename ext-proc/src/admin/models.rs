@@ -1,18 +1,20 @@
 //! `/v1/models` and `/model/info`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use attache_llm::error::ApiError;
-use axum::extract::{Path, State};
+use attache_llm::wildcard;
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json as object};
 
 use super::Admin;
 use super::reply::{Failure, json};
 use crate::keys::Caller;
-use crate::routing::{Access, Deployment, Snapshot};
+use crate::routing::{Access, Deployment, Group, Snapshot};
 
 /// One entry of OpenAI's list. `created` and `owned_by` are constants, as in LiteLLM: a gateway knows neither.
 #[derive(Serialize)]
@@ -31,17 +33,28 @@ impl Model {
         let mode = snapshot
             .groups
             .get(group)
+            .or_else(|| wildcard_of(group, snapshot))
             .and_then(|group| group.deployments.iter().find_map(|d| d.mode.clone()));
         Self { id: id.to_owned(), object: "model", created: 1_677_610_602, owned_by: "openai", mode }
     }
 }
 
-/// Groups and aliases that the caller may name.
-fn usable(caller: &Caller, snapshot: &Snapshot) -> BTreeSet<String> {
-    let access = match caller {
+/// The group of a model that only a pattern serves.
+fn wildcard_of<'a>(model: &str, snapshot: &'a Snapshot) -> Option<&'a Arc<Group>> {
+    snapshot.wildcards.iter().find(|group| wildcard::matches(&group.name, model))
+}
+
+fn access(caller: &Caller) -> Access<'_> {
+    match caller {
         Caller::Master => Access::everything(),
         Caller::Key(row) => Access::of(&row.key.models),
-    };
+    }
+}
+
+/// Groups and aliases that the caller may name. Patterns are listed as they are: what they stand for is the provider's
+/// to say.
+fn usable(caller: &Caller, snapshot: &Snapshot) -> BTreeSet<String> {
+    let access = access(caller);
     let groups =
         snapshot.groups.iter().filter(|(name, group)| access.allows(name, Some(group))).map(|(name, _)| name);
     // A list may name the alias or the group behind it.
@@ -52,10 +65,40 @@ fn usable(caller: &Caller, snapshot: &Snapshot) -> BTreeSet<String> {
     groups.chain(aliases).cloned().collect()
 }
 
-pub(super) async fn list(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Failure> {
+/// What `/v1/models` is asked for. Anything but `true` (in any case: Python writes `True`) and `1` is no.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wanted {
+    include_model_access_groups: String,
+    only_model_access_groups: String,
+}
+
+fn yes(text: &str) -> bool {
+    text.eq_ignore_ascii_case("true") || text == "1"
+}
+
+/// Access groups that have a model which the caller may use.
+fn access_groups(usable: &BTreeSet<String>, snapshot: &Snapshot) -> BTreeSet<String> {
+    let groups = usable.iter().filter_map(|name| snapshot.groups.get(name));
+    let deployments = groups.flat_map(|group| &group.deployments);
+    deployments.flat_map(|deployment| deployment.access_groups.iter().cloned()).collect()
+}
+
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     let caller = admin.caller(&headers).await?;
     let snapshot = admin.state.snapshot.load_full();
-    let data: Vec<_> = usable(&caller, &snapshot).iter().map(|id| Model::new(id, &snapshot)).collect();
+    let mut ids = usable(&caller, &snapshot);
+    let groups = access_groups(&ids, &snapshot);
+    let only = yes(&wanted.only_model_access_groups);
+    ids.retain(|id| !snapshot.hidden.contains(id) && !only);
+    if only || yes(&wanted.include_model_access_groups) {
+        ids.extend(groups);
+    }
+    let data: Vec<_> = ids.iter().map(|id| Model::new(id, &snapshot)).collect();
     Ok(json(StatusCode::OK, &object!({"data": data, "object": "list"})))
 }
 
@@ -66,7 +109,9 @@ pub(super) async fn one(
 ) -> Result<Response, Failure> {
     let caller = admin.caller(&headers).await?;
     let snapshot = admin.state.snapshot.load_full();
-    if !usable(&caller, &snapshot).contains(&id) {
+    let behind_wildcard =
+        || wildcard_of(&id, &snapshot).is_some_and(|group| access(&caller).allows(&id, Some(group)));
+    if !usable(&caller, &snapshot).contains(&id) && !behind_wildcard() {
         return Err(ApiError::model_not_found(&id).into());
     }
     Ok(json(StatusCode::OK, &Model::new(&id, &snapshot)))
@@ -100,6 +145,12 @@ fn describe(deployment: &Deployment) -> Value {
             "rpm": deployment.rpm,
             "tpm": deployment.tpm,
             "weight": deployment.weight,
+            "order": deployment.order,
+            "tags": deployment.tags,
+            "max_parallel_requests": deployment.max_parallel,
+            "region_name": deployment.region,
+            "num_retries": deployment.num_retries,
+            "cooldown_time": deployment.cooldown.map(|t| t.as_secs_f64()),
             "timeout": deployment.timeout.map(|t| t.as_secs_f64()),
             "stream_timeout": deployment.stream_timeout.map(|t| t.as_secs_f64()),
         },
@@ -108,6 +159,8 @@ fn describe(deployment: &Deployment) -> Value {
             "db_model": false,
             "key": meta.model,
             "mode": deployment.mode,
+            "access_groups": deployment.access_groups,
+            "max_input_tokens": deployment.max_input_tokens,
             "litellm_provider": name,
             "input_cost_per_token": price.map(|p| dollars(p.input)),
             "output_cost_per_token": price.map(|p| dollars(p.output)),

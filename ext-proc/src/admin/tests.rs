@@ -17,6 +17,7 @@ use crate::keys::{KeyDirectory, hash};
 use crate::ledger::row_tests::{config, record};
 use crate::ledger::{Books, BooksOptions};
 use crate::prices::PriceTable;
+use crate::routing::{Deployment, Group, Snapshot};
 use crate::store::{Database, DatabaseBackend, open_database};
 
 const MASTER: &str = "sk-master-0123456789";
@@ -62,7 +63,16 @@ impl World {
     }
 
     fn over(dir: tempfile::TempDir, database: Arc<dyn Database>, double: Arc<Double>) -> Self {
-        let snapshot = Arc::new(ArcSwap::from_pointee(config()));
+        Self::with(config(), dir, database, double)
+    }
+
+    fn with(
+        snapshot: Snapshot,
+        dir: tempfile::TempDir,
+        database: Arc<dyn Database>,
+        double: Arc<Double>,
+    ) -> Self {
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let interval = Duration::from_secs(3_600);
         let spool = dir.path().join("spool");
         let options = BooksOptions {
@@ -279,6 +289,47 @@ async fn models_are_those_the_key_may_use() {
     );
     assert_eq!(world.get("/v1/models/backup", &chat).await.error().0, 404);
     assert_eq!(world.get("/v1/models/no/such/model", MASTER).await.error().0, 404);
+}
+
+/// The usual configuration, with a group `openai/*` in the access group `beta` and a hidden group.
+fn with_wildcard() -> Snapshot {
+    let mut snapshot = config();
+    let group = |name: &str, id: &str| {
+        let mut meta = snapshot.deployments["a"].meta.clone();
+        (meta.group, meta.id, meta.model) = (name.into(), id.into(), "*".into());
+        let deployment = Deployment { access_groups: vec!["beta".into()], ..Deployment::new(meta) };
+        let deployments = vec![Arc::new(deployment)];
+        Arc::new(Group { name: name.into(), deployments, ..Group::default() })
+    };
+    let (wildcard, hidden) = (group("openai/*", "w"), group("hidden", "h"));
+    snapshot.wildcards.push(Arc::clone(&wildcard));
+    snapshot.groups.extend([(wildcard.name.clone(), wildcard), (hidden.name.clone(), hidden)]);
+    snapshot.hidden.push("hidden".into());
+    snapshot
+}
+
+#[tokio::test]
+async fn wildcards_hidden_names_and_access_groups_are_listed_as_asked() {
+    let double = Arc::new(Double::default());
+    let world = World::with(with_wildcard(), tempfile::tempdir().unwrap(), double.clone(), double);
+    let ids = async |path: &str| {
+        let list = world.get(path, MASTER).await.json();
+        list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids("/v1/models").await, ["backup", "chat", "fast", "openai/*"]);
+    assert_eq!(ids("/v1/models?only_model_access_groups=True").await, ["beta"]);
+    assert_eq!(ids("/v1/models?include_model_access_groups=true").await.len(), 5);
+    assert_eq!(ids("/v1/models?include_model_access_groups=no").await.len(), 4);
+    assert_eq!(world.get("/v1/models/hidden", MASTER).await.status, 200, "hidden, not forbidden");
+    assert_eq!(world.get("/v1/models/openai/gpt-4o", MASTER).await.json()["id"], "openai/gpt-4o");
+    let key = world.key(json!({"models": ["openai/gpt-4o"]})).await;
+    assert_eq!(world.get("/v1/models/openai/gpt-4o", &key).await.status, 200);
+    assert_eq!(world.get("/v1/models/openai/o3", &key).await.status, 404);
 }
 
 #[tokio::test]

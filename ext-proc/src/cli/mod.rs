@@ -1,9 +1,10 @@
-//! The command line: `serve`, `check`, `envoy`, `prices`. Thin: each command parses its flags, calls one part
+//! The command line: `serve`, `check`, `envoy`, `prices`, `route`. Thin: each command parses its flags, calls one part
 //! and prints.
 
 mod check;
 mod envoy;
 mod prices;
+mod route;
 mod serve;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ enum Command {
     /// Look at the price table, or import a newer one.
     #[command(subcommand)]
     Prices(prices::Prices),
+    /// Ask a running gateway about its routing.
+    #[command(subcommand)]
+    Route(route::Route),
 }
 
 /// Flags that every command with a configuration shares.
@@ -69,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Envoy(command) => report(command.run()),
         Command::Prices(command) => report(command.run()),
+        Command::Route(command) => report(command.run()),
     }
 }
 

@@ -1,0 +1,116 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use attache_llm::path::percent_encode;
+use clap::{Args, Subcommand};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use crate::server::client::{Client, Target};
+
+/// Longest answer, bytes: an explanation has a line per deployment of a group.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `attache route`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Route {
+    /// Show where a request for a model would go now, and why. Nothing is sent or counted.
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// Model as a client would name it.
+    model: String,
+    /// The gateway.
+    #[arg(long, env = "ATTACHE_URL", default_value = "http://localhost:4000", value_name = "URL")]
+    url: String,
+    /// The master key.
+    #[arg(long, env = "LITELLM_MASTER_KEY", hide_env_values = true, value_name = "KEY")]
+    key: String,
+    /// Tags of the request, comma separated.
+    #[arg(long, value_name = "TAGS")]
+    tags: Option<String>,
+    /// A streaming request.
+    #[arg(long)]
+    stream: bool,
+    /// Length of its prompt, tokens.
+    #[arg(long, value_name = "N")]
+    input_tokens: Option<u64>,
+    /// Its session, for session affinity.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// The virtual key that would ask, by hash or alias.
+    #[arg(long = "as", value_name = "HASH_OR_ALIAS")]
+    caller: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// CA bundle for an `https://` gateway.
+    #[arg(
+        long,
+        env = "ATTACHE_CA_FILE",
+        default_value = "/etc/ssl/certs/ca-certificates.crt",
+        value_name = "FILE"
+    )]
+    ca_file: PathBuf,
+}
+
+impl Route {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let Self::Explain(explain) = self;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        print!("{}", runtime.block_on(explain.ask())?);
+        Ok(())
+    }
+}
+
+impl Explain {
+    async fn ask(&self) -> anyhow::Result<String> {
+        let target = Target::below(&self.url, &self.path());
+        let target = target.with_context(|| format!("{} is not an http:// or https:// URL", self.url))?;
+        let client = if target.tls { Client::new(&self.ca_file)? } else { Client::without_tls() };
+        let mut headers = HeaderMap::new();
+        let key = HeaderValue::try_from(format!("Bearer {}", self.key)).context("the key is not one")?;
+        headers.insert(AUTHORIZATION, key);
+        let asked = client.get(&target, headers, MAX_ANSWER, PATIENCE).await;
+        let (status, body) = asked.with_context(|| format!("cannot ask {}", self.url))?;
+        let body = body.context("the answer is too long")?;
+        let mut text = String::from_utf8(body.to_vec()).context("the answer is not text")?;
+        if !status.is_success() {
+            bail!("{} answers {status}: {}", self.url, message(&text));
+        }
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    fn path(&self) -> String {
+        let mut path = format!("/router/explain?model={}", percent_encode(&self.model));
+        let tokens = self.input_tokens.map(|tokens| tokens.to_string());
+        let given = [
+            ("tags", self.tags.as_deref()),
+            ("input_tokens", tokens.as_deref()),
+            ("session", self.session.as_deref()),
+            ("key", self.caller.as_deref()),
+            ("stream", self.stream.then_some("true")),
+            ("format", (!self.json).then_some("text")),
+        ];
+        for (name, value) in given {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", percent_encode(value)));
+            }
+        }
+        path
+    }
+}
+
+/// The message of an error in OpenAI's shape, else the text.
+fn message(text: &str) -> String {
+    let error = serde_json::from_str::<serde_json::Value>(text).ok();
+    let message = error.as_ref().and_then(|error| error["error"]["message"].as_str());
+    message.unwrap_or(text).to_owned()
+}
