@@ -101,10 +101,44 @@ fn fallbacks_and_aliases_reach_the_snapshot() {
     let snapshot = config::snapshot(&loaded.config, &PriceTable::embedded(), 1, &env()).unwrap();
     assert_eq!(snapshot.fallbacks["gpt-4o"], ["gpt-4o-mini", "gpt-oss"]);
     assert_eq!(snapshot.fallbacks["*"], ["local"]);
+    assert_eq!(snapshot.context_window_fallbacks.as_ref().unwrap()["gpt-4o-mini"], ["gpt-4.1"]);
+    assert_eq!(snapshot.content_policy_fallbacks.as_ref().unwrap()["gpt-4o"], ["gpt-oss"]);
     assert_eq!(snapshot.aliases["smart"], "gpt-4o");
     assert_eq!(snapshot.groups["gpt-4o"].deployments.len(), 2);
     let local = &snapshot.groups["local"].deployments[0];
     assert_eq!((local.host.as_str(), local.port, local.tls), ("127.0.0.1", 8000, false));
     assert!(local.credential.is_none(), "a local server needs no key");
     assert_eq!((snapshot.num_retries, snapshot.cooldown), (1, Duration::from_secs(30)));
+}
+
+/// It is the place to copy from: no routing key is missing, and none gives a warning.
+#[test]
+fn the_routing_example_has_every_key() {
+    let path = examples().join("routing.yaml");
+    let loaded = config::load(&path, &env()).unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, [""; 0]);
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let keys = [
+        "order max_parallel_requests tags max_budget budget_duration region_name num_retries mirror rpm tpm",
+        "stream_timeout timeout cooldown_time access_groups max_input_tokens allowed_fails_policy id",
+        "routing_strategy routing_strategy_args routing_groups retry_policy model_group_retry_policy retry_after",
+        "fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks max_fallbacks",
+        "model_group_alias hidden allowed_fails enable_pre_call_checks enable_tag_filtering",
+        "tag_filtering_match_any optional_pre_call_checks default_max_parallel_requests provider_budget_config",
+        "redis_url background_health_checks health_check_interval readiness_requires",
+        "proxy_config_reload_interval_seconds pre_call_health_checks",
+    ];
+    for key in keys.iter().flat_map(|line| line.split(' ')) {
+        let wanted = format!("{key}:");
+        let has = |line: &str| line.trim_start_matches([' ', '-', '#']).starts_with(&wanted);
+        assert!(text.lines().any(has), "{key} is not in the example");
+    }
+
+    let snapshot = config::snapshot(&loaded.config, &PriceTable::embedded(), 1, &env()).unwrap();
+    assert_eq!(snapshot.wildcards.len(), 1);
+    assert_eq!(snapshot.deployments["azure-west"].mirror.as_deref(), Some("gpt-4o-candidate"));
+    assert_eq!(snapshot.provider_budgets["groq"].limit, 20_000_000_000);
+    assert_eq!(snapshot.groups["gpt-4o-candidate"].strategy, Strategy::Cost);
 }

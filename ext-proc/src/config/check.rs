@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Config, Env, Issue, load, snapshot};
-use crate::prices::{PriceTable, per_million};
+use attache_llm::wildcard;
+
+use super::{Config, Env, Issue, describe, load, seconds, snapshot};
+use crate::prices::PriceTable;
 use crate::routing::{Deployment, Snapshot};
 use crate::store::{CounterBackend, DatabaseBackend};
 
@@ -82,27 +85,20 @@ impl Meaning {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         writeln!(f, "\nmodel groups ({}):", groups.len())?;
         for group in groups {
-            writeln!(f, "  {}", group.name)?;
-            for deployment in &group.deployments {
-                writeln!(f, "    {}", line(deployment))?;
-            }
-            if let Some(targets) = self.snapshot.fallbacks.get(&group.name) {
-                writeln!(f, "    then {}", targets.join(", "))?;
-            }
+            describe::group(f, &self.snapshot, group)?;
         }
         for (alias, group) in &self.snapshot.aliases {
-            writeln!(f, "  {alias} -> {group}")?;
+            let hidden = if self.snapshot.hidden.contains(alias) { ", hidden" } else { "" };
+            writeln!(f, "  {alias} -> {group}{hidden}")?;
         }
-        if let Some(targets) = self.snapshot.fallbacks.get("*") {
-            writeln!(f, "  every group, at last: {}", targets.join(", "))?;
-        }
-        Ok(())
+        describe::fallbacks(f, &self.snapshot)
     }
 
     fn rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let snapshot = &self.snapshot;
         writeln!(f, "\nprices: {}", self.prices)?;
-        let mut unpriced: Vec<_> = snapshot.deployments.values().filter(|d| d.meta.price.is_none()).collect();
+        let unpriced = |d: &&Arc<Deployment>| d.meta.price.is_none() && !wildcard::is_pattern(&d.meta.model);
+        let mut unpriced: Vec<_> = snapshot.deployments.values().filter(unpriced).collect();
         unpriced.sort_by(|a, b| a.cluster.cmp(&b.cluster));
         if !unpriced.is_empty() {
             let names: Vec<_> =
@@ -115,44 +111,26 @@ impl Meaning {
         }
         writeln!(f, "keys and ledger: {}", database(&self.config.database(Path::new("<data-dir>"))))?;
         writeln!(f, "counters: {}", counters(&self.config))?;
-        writeln!(
-            f,
-            "retries {}, fallbacks {}, timeout {:?}, cooldown {}",
-            snapshot.num_retries,
-            snapshot.max_fallbacks,
-            snapshot.timeout,
-            if snapshot.disable_cooldowns {
-                "off".to_owned()
-            } else {
-                format!("{:?} after more than {} failures", snapshot.cooldown, snapshot.allowed_fails)
-            }
-        )
+        describe::router(f, snapshot)?;
+        self.health(f)
     }
-}
 
-fn line(deployment: &Deployment) -> String {
-    let meta = &deployment.meta;
-    let scheme = if deployment.tls { "https" } else { "http" };
-    let mut text = format!("{}  {} at {scheme}://{}{}", meta.id, meta.model, meta.authority, meta.base_path);
-    match meta.price {
-        Some(price) => {
-            text.push_str(&format!(
-                ", ${} in, ${} out per million",
-                per_million(price.input),
-                per_million(price.output)
-            ));
+    fn health(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let general = &self.config.general_settings;
+        let requires: Vec<_> = general.readiness_requires.iter().map(|what| what.name()).collect();
+        let requires = if requires.is_empty() { "nothing".to_owned() } else { requires.join(", ") };
+        write!(f, "ready with {requires}")?;
+        if general.background_health_checks {
+            write!(f, ", background probes every {:?}", seconds(general.health_check_interval))?;
+            if self.snapshot.pre_call_health_checks {
+                f.write_str(" (what fails one gets no requests)")?;
+            }
         }
-        None => text.push_str(", price unknown"),
-    }
-    for (name, value) in [("weight", deployment.weight), ("rpm", deployment.rpm), ("tpm", deployment.tpm)] {
-        if let Some(value) = value {
-            text.push_str(&format!(", {name} {value}"));
+        match general.proxy_config_reload_interval_seconds {
+            0.0 => writeln!(f, "; files are read again on SIGHUP"),
+            interval => writeln!(f, "; files are looked at every {:?}", seconds(interval)),
         }
     }
-    if deployment.credential.is_none() {
-        text.push_str(", no credential");
-    }
-    text
 }
 
 /// Never the URL: it has a password in it.

@@ -7,6 +7,7 @@
 
 mod check;
 mod choices;
+mod describe;
 mod env;
 mod files;
 mod issue;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attache_llm::wildcard;
+
 use super::issue::{Findings, Issue};
 use super::routes::{self, Served, Strategies, unalias};
 use super::{Config, ConfigErrors, Env, choices, resolve, seconds};
@@ -40,7 +42,9 @@ pub fn snapshot(
         };
         return Err(ConfigErrors(findings.errors.into_iter().map(issue).collect()));
     }
-    Ok(assemble(config, deployments, generation))
+    let patterns = deployments.iter().any(|d| wildcard::is_pattern(&d.meta.model));
+    let prices = patterns.then(|| Arc::new(prices.clone()));
+    Ok(Snapshot { prices, ..assemble(config, deployments, generation) })
 }
 
 fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> Snapshot {
@@ -97,5 +101,6 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         pre_call_health_checks: config.features.pre_call_health_checks,
         groups,
         deployments: by_id,
+        prices: None,
     }
 }

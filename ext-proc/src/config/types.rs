@@ -141,6 +141,19 @@ pub enum Requirement {
     Deployments,
 }
 
+impl Requirement {
+    /// As the file writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::Database => "database",
+            Self::Redis => "redis",
+            Self::Deployments => "deployments",
+        }
+    }
+}
+
 impl Default for GeneralSettings {
     fn default() -> Self {
         Self {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use attache_llm::class::ErrorClass;
 use attache_llm::contract::DeploymentMeta;
+use attache_llm::price::Price;
 
 use crate::config::Secret;
+use crate::prices::{ModelPrice, PriceTable};
 
 /// Configuration as the request path reads it: built once, never changed, swapped whole.
 #[derive(Debug, Default)]
@@ -57,6 +59,26 @@ pub struct Snapshot {
     pub affinity: Option<Affinity>,
     /// Leave out deployments that failed their last background probe.
     pub pre_call_health_checks: bool,
+    /// The price table, if a deployment's model is a pattern: what it costs depends on the name asked for.
+    pub prices: Option<Arc<PriceTable>>,
+}
+
+impl Snapshot {
+    /// What a deployment costs. `model` is the provider's model name where the deployment's own is a pattern.
+    #[must_use]
+    pub fn price(&self, deployment: &Deployment, model: Option<&str>) -> Option<Price> {
+        deployment.meta.price.or_else(|| self.row(deployment, model?)?.price)
+    }
+
+    /// Longest prompt of a deployment, tokens; `model` as for [`Self::price`].
+    #[must_use]
+    pub fn max_input_tokens(&self, deployment: &Deployment, model: Option<&str>) -> Option<u64> {
+        deployment.max_input_tokens.or_else(|| self.row(deployment, model?)?.max_input_tokens)
+    }
+
+    fn row(&self, deployment: &Deployment, model: &str) -> Option<&ModelPrice> {
+        self.prices.as_ref()?.lookup_for(deployment.provider_name, model)
+    }
 }
 
 /// A model group: the deployments behind one `model_name`.

@@ -2,11 +2,15 @@ mod docs;
 mod errors;
 mod files;
 mod placeholders;
+mod routing;
+mod routing_errors;
 mod snapshot;
 
 use std::path::PathBuf;
 
 use super::{Config, ConfigErrors, Env, Loaded, load};
+use crate::prices::PriceTable;
+use crate::routing::Snapshot;
 
 /// A master key that is nobody's.
 const MASTER: &str = "sk-5f3a9c07d1e84b62";
@@ -56,6 +60,11 @@ fn errors(text: &str) -> Vec<String> {
 fn errors_with(text: &str, env: &Env) -> Vec<String> {
     let Err(ConfigErrors(issues)) = load_text(text, env) else { panic!("it loads:\n{text}") };
     issues.iter().map(short).collect()
+}
+
+/// The snapshot of one that loads, with the built-in prices.
+fn snapshot(text: &str) -> Snapshot {
+    super::snapshot(&config(text), &PriceTable::embedded(), 1, &env()).unwrap()
 }
 
 fn warnings(text: &str) -> Vec<String> {

@@ -4,12 +4,6 @@ use std::time::Duration;
 use attache_llm::price::Price;
 
 use super::*;
-use crate::prices::PriceTable;
-use crate::routing::Snapshot;
-
-fn snapshot(text: &str) -> Snapshot {
-    crate::config::snapshot(&config(text), &PriceTable::embedded(), 1, &env()).unwrap()
-}
 
 #[test]
 fn ids_are_stable_and_tell_equal_entries_apart() {
@@ -131,7 +125,7 @@ litellm_settings:
   default_fallbacks: [c]
 "
     ));
-    assert_eq!((s.num_retries, s.allowed_fails, s.timeout), (0, 9, Duration::from_secs(30)));
+    assert_eq!((s.num_retries, s.breaker_allowed_fails, s.timeout), (0, Some(9), Duration::from_secs(30)));
     assert_eq!(s.fallbacks["gpt-4o"], ["c"], "aliases are followed, the group itself is left out");
     assert_eq!(s.fallbacks["b"], ["c"]);
     assert_eq!(s.fallbacks["*"], ["b", "c"]);
@@ -142,7 +136,7 @@ litellm_settings:
 #[test]
 fn defaults_are_litellm_s_but_for_the_timeout() {
     let s = snapshot(MODEL);
-    assert_eq!((s.num_retries, s.max_fallbacks, s.allowed_fails), (2, 5, 3));
+    assert_eq!((s.num_retries, s.max_fallbacks, s.breaker_allowed_fails), (2, 5, None));
     assert_eq!(
         (s.cooldown, s.timeout, s.stream_timeout),
         (Duration::from_secs(5), Duration::from_secs(600), None)
