@@ -159,6 +159,26 @@ def test_nothing_leaks_when_sidecars_are_killed(replicas):
     assert not open_breakers(replicas[0]), "a killed sidecar is no failure of a deployment"
 
 
+def scripts_run(redis):
+    """Scripts that Redis ran for its clients."""
+    lines = redis.cli("info", "commandstats").splitlines()
+    calls = [line.split("calls=")[1].split(",")[0] for line in lines if line.startswith(("cmdstat_eval", "cmdstat_fcall"))]
+    return sum(map(int, calls))
+
+
+def test_one_round_trip_per_request(replicas):
+    """Admission is one script; settling and observing go in batches."""
+    redis = replicas[0].redis
+    for gateway in replicas:
+        settled(gateway)
+    before, requests = scripts_run(redis), len(storm(replicas, "rp-open", 2.5, pause=0.01))
+    for gateway in replicas:
+        settled(gateway)
+    each = round((scripts_run(redis) - before) / requests, 2)
+    FACTS.record("scripts", each, "{value} Redis scripts per request, settling included")
+    assert 1.0 <= each <= 1.6, each
+
+
 # -- Redis -------------------------------------------------------------------------------------------------------------
 def percentile(values, percent):
     values = sorted(values)

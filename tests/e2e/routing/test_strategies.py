@@ -170,24 +170,24 @@ def test_a_slow_upstream_gets_fewer(gateway):
 # -- latency -----------------------------------------------------------------------------------------------------------
 def test_the_fast_one_wins(gateway):
     script = "st-quick-a=delay:250;st-quick-b=delay:10"
-    for _ in range(8):
+    for _ in range(6):
         expect(ask(gateway, "st-quick", script), 200)
         settled(gateway)
     time.sleep(1.1)
-    seen = collections.Counter(ask(gateway, "st-quick", script).headers["x-litellm-model-id"] for _ in range(20))
-    assert seen["st-quick-b"] >= 19, seen
+    seen = collections.Counter(ask(gateway, "st-quick", script).headers["x-litellm-model-id"] for _ in range(15))
+    assert seen["st-quick-b"] >= 14, seen
 
 
 def test_streams_by_the_first_token(gateway):
     """a is done sooner, b begins sooner: for a stream, b is the fast one."""
-    script = "st-first-a=delay:200;st-first-b=chunk-delay:30"
-    for _ in range(8):
+    script = "st-first-a=delay:200;st-first-b=chunk-delay:20"
+    for _ in range(6):
         expect(ask(gateway, "st-first", script, stream=True), 200)
         settled(gateway)
     time.sleep(1.1)
     seen = collections.Counter(
-        ask(gateway, "st-first", script, stream=True).headers["x-litellm-model-id"] for _ in range(15))
-    assert seen["st-first-b"] >= 14, seen
+        ask(gateway, "st-first", script, stream=True).headers["x-litellm-model-id"] for _ in range(10))
+    assert seen["st-first-b"] >= 9, seen
 
 
 def test_a_buffer_shares_the_traffic(gateway):
