@@ -1,25 +1,33 @@
 //! The adapter: the upstream half of the filter, once per attempt. It speaks the deployment's language on the way
-//! out, and on the way back reads what the answer cost and whether it is one.
+//! out, and on the way back reads what the answer cost, whether it is one, and where to go if it is not.
 //!
 //! Envoy's ways that shape it: the body of each attempt is the original, but the headers are those that the attempt
 //! before left behind, so every header is set absolutely. In the request phase nothing can be handed back to the
 //! router (a local reply would end the request), so translation never fails. In the response phase `:status` decides
 //! about another attempt. `on_log` is never called here, so the shared record is kept current on every event.
 
-use attache_llm::contract::{AttemptRecord, DEPLOYMENT_KEY, HEADER_PREFIX, METADATA_NAMESPACE, VERSION};
+use std::rc::Rc;
+
+use attache_llm::contract::{
+    AttemptOutcome, DEPLOYMENT_KEY, DeploymentMeta, HEADER_PREFIX, MAX_PASSES, METADATA_NAMESPACE, NOTE_KEY,
+    Note, REPLAN_PATH, Step, VERSION, WAIT_HEADER, WALK_KEY, Walk,
+};
 use attache_llm::edit::BodyEdits;
 use attache_llm::error::ApiError;
 use attache_llm::provider;
 use attache_llm::response::RewriteOptions;
+use attache_llm::wildcard;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
-use crate::answer::{Answer, Flow, Head, Opening, Release};
+use crate::answer::{self, Answer, Flow, Head, Release};
 use crate::auth::KEY_HEADERS;
 use crate::gate::CALL_PROPERTY;
 use crate::host;
-use crate::requests::Request;
-use crate::vm;
+use crate::redirect::{self, STATUS_HEADER};
+use crate::requests::{Attempt, Kept, Request, Target, WalkState};
+use crate::vm::{self, Upstream, Vm};
+use crate::walk::{self, Failed, Move};
 
 /// Edits within this many bytes are made in one piece; beyond it the body is turned over slice by slice.
 const SLICE: usize = 64 * 1024;
@@ -47,10 +55,15 @@ const NOT_FOR_CLIENTS: [&str; 6] = [
     "www-authenticate",
 ];
 
+/// Response headers that mean something to Envoy's router or to the gate. Ours to set, not a provider's.
+const RESPONSE_PREFIXES: [&str; 2] = [HEADER_PREFIX, "x-envoy-"];
+
 /// Context of one attempt.
 #[derive(Default)]
 pub struct Adapter {
     call_id: String,
+    /// Not an attempt: the sidecar is asked for another plan.
+    replan: bool,
     /// Place of this attempt in the record.
     attempt: usize,
     edits: BodyEdits,
@@ -58,9 +71,11 @@ pub struct Adapter {
     offset: usize,
     options: RewriteOptions,
     answer: Option<Answer>,
+    /// Status as the upstream sent it, and its `retry-after`.
+    status: u16,
+    retry_after_s: Option<u64>,
     /// Response bytes held, for an end that comes as trailers.
     held: usize,
-    holding: bool,
 }
 
 /// What an attempt sends, worked out from the shared record.
@@ -76,58 +91,153 @@ struct Outgoing {
 }
 
 impl Adapter {
-    fn outgoing(&self) -> Result<Outgoing, String> {
+    /// Begins the step of the plan: an attempt, or (`None`) the question for another plan.
+    fn begin(&self) -> Result<Option<Outgoing>, String> {
         let cluster = host::text(&["xds", "cluster_name"]).unwrap_or_default();
         let path = ["xds", "cluster_metadata", "filter_metadata", METADATA_NAMESPACE, DEPLOYMENT_KEY];
         let text =
             host::property(&path).ok_or_else(|| format!("cluster {cluster} has no deployment metadata"))?;
+        let (upstream, steps) = vm::with(|vm| {
+            let steps = vm.requests.get(&self.call_id).map(|request| request.passes.steps);
+            Some((vm.upstream(&cluster, text), steps?))
+        })
+        .flatten()
+        .ok_or("no record of the request")?;
+        let upstream = upstream.map_err(|error| format!("cluster {cluster}: {error}"))?;
+        // A plan of one good attempt does not pay for the walk.
+        let pattern = matches!(&upstream, Upstream::Deployment(meta) if wildcard::is_pattern(&meta.model));
+        if steps > 0 || pattern {
+            self.read_walk();
+        }
         vm::with(|vm| {
-            let meta =
-                vm.deployment(&cluster, text).map_err(|error| format!("cluster {cluster}: {error}"))?;
-            if meta.contract != VERSION {
-                let theirs = meta.contract;
-                return Err(format!(
-                    "cluster {cluster} has contract version {theirs}, this filter {VERSION}"
-                ));
+            let Vm { requests, usage, .. } = vm;
+            let request = requests.get_mut(&self.call_id).ok_or("no record of the request")?;
+            let outgoing = match upstream {
+                Upstream::Replan => {
+                    request.begin_replan(host::now_us());
+                    None
+                }
+                Upstream::Deployment(meta) => Some(outgoing(request, &cluster, &meta, steps)?),
+            };
+            for report in request.report_failures() {
+                usage.report(serde_json::to_string(&report).unwrap_or_default());
             }
-            let request = vm.requests.get_mut(&self.call_id).ok_or("no record of the request")?;
-            let edits = BodyEdits::plan(&request.scan, &meta, &meta.model);
-            let stale = std::mem::replace(
-                &mut request.headers_set,
-                meta.headers.iter().map(|(name, _)| name.clone()).collect(),
-            );
-            Ok(Outgoing {
-                attempt: request.begin_attempt(&meta.id, &meta.group, &cluster, meta.price),
-                path: provider::request_path(&meta, request.endpoint),
-                authority: meta.authority.clone(),
-                headers: meta.headers.clone(),
-                stale,
-                options: rewrite_options(request, &edits),
-                edits,
-            })
+            Ok(outgoing)
         })
         .unwrap_or_else(|| Err("state is busy".into()))
     }
 
-    /// Runs `act` on this attempt's entry in the record. Not there when the client left already.
-    fn record(&self, act: impl FnOnce(&mut AttemptRecord)) {
-        vm::with(|vm| {
-            let request = vm.requests.get_mut(&self.call_id)?;
-            request.attempts.get_mut(self.attempt).map(|attempt| act(&mut attempt.record))
+    /// Makes sure that the plan's walk is in the record.
+    fn read_walk(&self) {
+        let unread = vm::with(|vm| {
+            let request = vm.requests.get(&self.call_id)?;
+            Some(matches!(request.passes.walk, WalkState::Unread))
         });
+        if unread.flatten() != Some(true) {
+            return;
+        }
+        let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, WALK_KEY]);
+        let walk = text.and_then(|text| serde_json::from_slice::<Walk>(&text).ok());
+        let walk = walk.filter(|walk| walk.contract == VERSION).map(Rc::new);
+        self.request(|request| request.passes.walk = WalkState::Read(walk));
+    }
+
+    /// Runs `act` on the shared record. Not there when the client left already.
+    fn request<R>(&self, act: impl FnOnce(&mut Request) -> R) -> Option<R> {
+        vm::with(|vm| vm.requests.get_mut(&self.call_id).map(act)).flatten()
+    }
+
+    /// Runs `act` on this attempt's entry in the record.
+    fn record<R>(&self, act: impl FnOnce(&mut Attempt) -> R) -> Option<R> {
+        self.request(|request| request.attempts.get_mut(self.attempt).map(act)).flatten()
     }
 
     fn first_event_seen(&self) {
         let now_us = host::now_us();
-        vm::with(|vm| {
-            if let Some(request) = vm.requests.get_mut(&self.call_id) {
-                request.first_event_us = Some(now_us.saturating_sub(request.start_us));
-            }
+        self.request(|request| {
+            request.first_event_us = Some(now_us.saturating_sub(request.start_us));
         });
+    }
+
+    /// A stream began well. A deployment on probation is told of at once: the stream may run for long.
+    fn stream_began(&self) {
+        self.read_walk();
+        let now_us = host::now_us();
+        vm::with(|vm| {
+            let Vm { requests, usage, .. } = vm;
+            let request = requests.get_mut(&self.call_id)?;
+            let probe = request.passes.steps == 1 && request.walk().is_some_and(|walk| walk.probe);
+            let attempt = request.attempts.get_mut(self.attempt)?;
+            attempt.first_event(now_us);
+            if probe && let Some(report) = attempt.report() {
+                usage.report(serde_json::to_string(&report).unwrap_or_default());
+            }
+            Some(())
+        });
+    }
+
+    /// The attempt failed and the client would see `status` with `body`. Makes Envoy do what the walk says.
+    fn failed(&self, status: u16, body: Vec<u8>) {
+        const MAP: MapType = MapType::HttpResponseHeaders;
+        let Some(class) = self.answer.as_ref().and_then(Answer::class) else { return };
+        self.read_walk();
+        let (now_us, retry_after_s) = (host::now_us(), self.retry_after_s);
+        self.record(|attempt| attempt.fail(class, now_us));
+        let follows = self.request(|request| {
+            let (step, pass) = (request.passes.steps.saturating_sub(1), request.passes.number);
+            let follows = walk::next(request.walk(), &Failed { class, status, retry_after_s, step, pass });
+            if follows != Move::Stop {
+                request.kept = Some(Kept { status, body, retry_after_s });
+            }
+            follows
+        });
+        match follows {
+            // The client has left.
+            None => {}
+            Some(Move::Stop) => host::set_header(MAP, "x-envoy-ratelimited", "true"),
+            Some(Move::Next { status: other, wait_s }) => {
+                if let Some(other) = other {
+                    host::set_header(MAP, STATUS_HEADER, &status.to_string());
+                    host::set_header(MAP, ":status", &other.to_string());
+                }
+                if let Some(seconds) = wait_s {
+                    host::set_header(MAP, WAIT_HEADER, &seconds.to_string());
+                }
+            }
+            Some(Move::Replan) => {
+                host::set_header(MAP, STATUS_HEADER, &status.to_string());
+                host::set_header(MAP, ":status", "307");
+                self.ask_again();
+            }
+        }
+    }
+
+    /// Sets the location that brings the request back to the gate.
+    fn ask_again(&self) {
+        let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, NOTE_KEY]);
+        let note = text.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
+        let now_us = host::now_us();
+        self.request(|request| request.ask_again(note, now_us));
+        host::set_header(MapType::HttpResponseHeaders, "location", &redirect::location(&self.call_id));
+    }
+
+    /// The sidecar's answer to the question for another plan. Anything but a 307 it says to the client.
+    fn replan_headers(&self) -> Action {
+        let status = host::header(MapType::HttpResponseHeaders, ":status");
+        let pass = self.request(|request| request.passes.number);
+        let more = pass.is_some_and(|pass| pass.saturating_add(1) < MAX_PASSES);
+        if more && status.as_deref() == Some("307") {
+            self.ask_again();
+        }
+        Action::Continue
     }
 
     fn request_body(&mut self, size: usize) {
         const BODY: BufferType = BufferType::HttpRequestBody;
+        if self.replan {
+            // The sidecar has no use for it; Envoy keeps the original.
+            return host::replace_front(BODY, size, &[]);
+        }
         let left = self.edits.prefix_len().saturating_sub(self.offset);
         if !self.edits.is_empty() && size > 0 && left > 0 {
             let mut out = Vec::new();
@@ -167,11 +277,13 @@ impl Adapter {
         let Some(answer) = &mut self.answer else { return Action::Continue };
         let data = if answer.wants(size, end) { host::body(BODY, 0, size) } else { Vec::new() };
         let flow = answer.body(&data, end);
-        let (outcome, usage) = (answer.outcome(), answer.usage());
-        self.record(|record| {
-            record.outcome = outcome;
+        let (outcome, usage, class) = (answer.outcome(), answer.usage(), answer.class());
+        let now_us = if outcome == AttemptOutcome::Complete { host::now_us() } else { 0 };
+        self.record(|attempt| {
+            attempt.update(outcome, now_us);
+            attempt.record.class = class;
             if usage.is_some() {
-                record.usage = usage;
+                attempt.record.usage = usage;
             }
         });
         match flow {
@@ -186,18 +298,17 @@ impl Adapter {
             }
             Flow::Release(release) => {
                 host::replace_front(BODY, size, &release.body);
-                self.release(&release);
+                self.release(release);
                 Action::Continue
             }
         }
     }
 
-    fn release(&mut self, release: &Release) {
+    fn release(&self, release: Release) {
         const MAP: MapType = MapType::HttpResponseHeaders;
-        self.holding = false;
-        match release.status {
-            Some(status) => host::set_header(MAP, ":status", &status.to_string()),
-            None => self.first_event_seen(),
+        let status = release.status.unwrap_or(self.status);
+        if release.status.is_some() {
+            host::set_header(MAP, ":status", &status.to_string());
         }
         if release.json {
             host::set_header(MAP, "content-type", "application/json");
@@ -205,7 +316,62 @@ impl Adapter {
         if let Some(length) = release.length {
             host::set_header(MAP, "content-length", &length.to_string());
         }
+        if release.failed {
+            self.failed(status, release.body);
+        } else {
+            self.first_event_seen();
+            if self.answer.as_ref().is_some_and(Answer::is_stream) {
+                self.stream_began();
+            }
+        }
     }
+}
+
+/// Notes an attempt and works out what it sends.
+fn outgoing(
+    request: &mut Request,
+    cluster: &str,
+    meta: &DeploymentMeta,
+    step: usize,
+) -> Result<Outgoing, String> {
+    if meta.contract != VERSION {
+        let theirs = meta.contract;
+        return Err(format!("cluster {cluster} has contract version {theirs}, this filter {VERSION}"));
+    }
+    let resolved = resolve(request.walk().and_then(|walk| walk.steps.get(step)), meta)?;
+    let meta = resolved.as_ref().unwrap_or(meta);
+    let stale = std::mem::replace(
+        &mut request.headers_set,
+        meta.headers.iter().map(|(name, _)| name.clone()).collect(),
+    );
+    let target = Target {
+        deployment: &meta.id,
+        group: &meta.group,
+        cluster,
+        model: resolved.as_ref().map(|meta| meta.model.as_str()),
+        price: meta.price,
+    };
+    let attempt = request.begin_attempt(&target, host::now_us());
+    let edits = BodyEdits::plan(&request.scan, meta, &meta.model);
+    Ok(Outgoing {
+        attempt,
+        path: provider::request_path(meta, request.endpoint),
+        authority: meta.authority.clone(),
+        headers: meta.headers.clone(),
+        stale,
+        options: rewrite_options(request, &edits),
+        edits,
+    })
+}
+
+/// The deployment with the model that its pattern stands for in this step. `None` when its model is no pattern.
+fn resolve(step: Option<&Step>, meta: &DeploymentMeta) -> Result<Option<DeploymentMeta>, String> {
+    if !wildcard::is_pattern(&meta.model) {
+        return Ok(None);
+    }
+    let model = step.and_then(|step| step.model.clone());
+    let model = model.ok_or_else(|| format!("the plan names no model for {}", meta.model))?;
+    Ok(Some(DeploymentMeta { model, ..meta.clone() }))
 }
 
 fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
@@ -227,26 +393,94 @@ impl Context for Adapter {}
 
 impl HttpContext for Adapter {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        const MAP: MapType = MapType::HttpRequestHeaders;
         self.call_id = host::text(&[CALL_PROPERTY]).unwrap_or_default();
-        let outgoing = match self.outgoing() {
-            Ok(outgoing) => outgoing,
+        match self.begin() {
+            Ok(Some(outgoing)) => {
+                strip(&outgoing.stale);
+                self.send(outgoing);
+            }
+            Ok(None) => {
+                self.replan = true;
+                strip(&[]);
+                ask_for_plan();
+            }
             Err(why) => {
                 // The gateway itself is broken. Sending the request on as it is could leak it to the wrong place.
                 host::error(&format!("attache: request {} cannot be sent: {why}", self.call_id));
                 host::send_error(&ApiError::internal(why), &self.call_id);
                 return Action::Pause;
             }
-        };
-        for (name, _) in host::headers(MAP) {
-            let private = PRIVATE.contains(&name.as_str()) || KEY_HEADERS.contains(&name.as_str());
-            if private
-                || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                || outgoing.stale.iter().any(|stale| stale.eq_ignore_ascii_case(&name))
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+        self.request_body(size);
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        const MAP: MapType = MapType::HttpResponseHeaders;
+        if self.replan {
+            return self.replan_headers();
+        }
+        let headers = host::headers(MAP);
+        self.status = host::find(&headers, ":status").and_then(|status| status.parse().ok()).unwrap_or(0);
+        self.retry_after_s = retry_after(&headers);
+        for (name, _) in &headers {
+            if NOT_FOR_CLIENTS.contains(&name.as_str())
+                || RESPONSE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
             {
-                host::remove_header(MAP, &name);
+                host::remove_header(MAP, name);
             }
         }
+        let encoding = host::find(&headers, "content-encoding").unwrap_or_default();
+        let head = Head {
+            status: self.status,
+            content_type: host::find(&headers, "content-type").unwrap_or_default(),
+            encoded: !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"),
+            end: end_of_stream,
+        };
+        let (answer, opening) = Answer::open(&head, std::mem::take(&mut self.options));
+        let (outcome, status, retry_after_s) = (answer.outcome(), self.status, self.retry_after_s);
+        self.answer = Some(answer);
+        self.record(|attempt| {
+            attempt.record.status = status;
+            attempt.record.retry_after_s = retry_after_s;
+            attempt.record.outcome = outcome;
+        });
+        if let Some(status) = opening.status {
+            host::set_header(MAP, ":status", &status.to_string());
+        }
+        if opening.json {
+            host::set_header(MAP, "content-type", "application/json");
+        }
+        if opening.drop_length {
+            host::remove_header(MAP, "content-length");
+        }
+        if opening.failed {
+            let status = opening.status.unwrap_or(status);
+            self.failed(status, answer::unusable(status));
+        } else if !opening.hold {
+            self.first_event_seen();
+        }
+        if opening.hold { Action::Pause } else { Action::Continue }
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.response_body(size, end_of_stream)
+    }
+
+    /// A body may end with trailers instead of an end of its own.
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.response_body(self.held, true);
+        Action::Continue
+    }
+}
+
+impl Adapter {
+    fn send(&mut self, outgoing: Outgoing) {
+        const MAP: MapType = MapType::HttpRequestHeaders;
         host::set_header(MAP, ":path", &outgoing.path);
         host::set_header(MAP, ":authority", &outgoing.authority);
         // Answers must be readable here.
@@ -259,63 +493,26 @@ impl HttpContext for Adapter {
         self.attempt = outgoing.attempt;
         self.edits = outgoing.edits;
         self.options = outgoing.options;
-        Action::Continue
     }
+}
 
-    fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
-        self.request_body(size);
-        Action::Continue
+/// Takes off what no upstream may see.
+fn strip(stale: &[String]) {
+    for (name, _) in host::headers(MapType::HttpRequestHeaders) {
+        let private = PRIVATE.contains(&name.as_str()) || KEY_HEADERS.contains(&name.as_str());
+        if private
+            || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || stale.iter().any(|stale| stale.eq_ignore_ascii_case(&name))
+        {
+            host::remove_header(MapType::HttpRequestHeaders, &name);
+        }
     }
+}
 
-    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        const MAP: MapType = MapType::HttpResponseHeaders;
-        let headers = host::headers(MAP);
-        let status =
-            host::find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
-        let encoding = host::find(&headers, "content-encoding").unwrap_or_default();
-        let head = Head {
-            status,
-            content_type: host::find(&headers, "content-type").unwrap_or_default(),
-            encoded: !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"),
-            end: end_of_stream,
-        };
-        let (answer, Opening { hold, status: new_status, json, drop_length }) =
-            Answer::open(&head, std::mem::take(&mut self.options));
-        let retry_after_s = retry_after(&headers);
-        let outcome = answer.outcome();
-        self.answer = Some(answer);
-        self.record(|record| {
-            record.status = status;
-            record.retry_after_s = retry_after_s;
-            record.outcome = outcome;
-        });
-        for name in NOT_FOR_CLIENTS {
-            if headers.iter().any(|(header, _)| header == name) {
-                host::remove_header(MAP, name);
-            }
-        }
-        if let Some(status) = new_status {
-            host::set_header(MAP, ":status", &status.to_string());
-        } else if !hold && status < 400 {
-            self.first_event_seen();
-        }
-        if json {
-            host::set_header(MAP, "content-type", "application/json");
-        }
-        if drop_length {
-            host::remove_header(MAP, "content-length");
-        }
-        self.holding = hold;
-        if hold { Action::Pause } else { Action::Continue }
-    }
-
-    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        self.response_body(size, end_of_stream)
-    }
-
-    /// A body may end with trailers instead of an end of its own.
-    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        self.response_body(self.held, true);
-        Action::Continue
-    }
+/// Makes the caller's request the question for another plan.
+fn ask_for_plan() {
+    const MAP: MapType = MapType::HttpRequestHeaders;
+    host::set_header(MAP, ":path", REPLAN_PATH);
+    host::set_header(MAP, ":authority", "attache");
+    host::set_header(MAP, "content-length", "0");
 }

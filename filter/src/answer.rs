@@ -1,7 +1,7 @@
 //! An upstream's answer on its way back, as values: what to hold, what to change, how the attempt ended.
 //!
 //! ```text
-//! error status        headers go on at once (the router may retry); the body gets OpenAI's shape
+//! error status        held until its end or a bound: the body says of which class it is, and gets OpenAI's shape
 //! 3xx                 502: a provider's redirect is never followed
 //! 200, event stream   held until the first event; error or nothing: a retriable status instead
 //! 200, JSON           held until its end or a bound; model name put back, usage read
@@ -9,9 +9,10 @@
 //! ```
 //! No host calls here; the adapter drives it.
 
+use attache_llm::class::ErrorClass;
 use attache_llm::contract::AttemptOutcome;
 use attache_llm::error::{envelope, kind_of_status};
-use attache_llm::response::{FirstEvent, JsonRewriter, RewriteOptions, StreamRewriter, error_body};
+use attache_llm::response::{FirstEvent, JsonRewriter, RewriteOptions, StreamRewriter, classify, error_body};
 use attache_llm::usage::Usage;
 
 /// A JSON answer up to this size is held whole and keeps a true `content-length`; a larger one is rewritten as it
@@ -43,6 +44,8 @@ pub struct Opening {
     pub json: bool,
     /// The length of the body will differ, or is not known yet.
     pub drop_length: bool,
+    /// The attempt failed, whatever the body holds.
+    pub failed: bool,
 }
 
 /// What to do with a piece of the body.
@@ -66,6 +69,8 @@ pub struct Release {
     pub json: bool,
     /// `content-length`, when all of the body is here.
     pub length: Option<usize>,
+    /// The attempt failed.
+    pub failed: bool,
 }
 
 #[derive(Debug)]
@@ -86,14 +91,23 @@ pub struct Answer {
     mode: Mode,
     options: RewriteOptions,
     outcome: AttemptOutcome,
+    class: Option<ErrorClass>,
     usage: Option<Usage>,
+}
+
+/// Error for the client where the upstream gave none that could be passed on.
+#[must_use]
+pub fn unusable(status: u16) -> Vec<u8> {
+    let message = "The upstream sent no usable answer.";
+    envelope(message, kind_of_status(status), None, Some(&status.to_string()))
 }
 
 impl Answer {
     /// Judges the headers.
     #[must_use]
     pub fn open(head: &Head<'_>, options: RewriteOptions) -> (Self, Opening) {
-        let mut answer = Self { mode: Mode::Pass, options, outcome: AttemptOutcome::Answered, usage: None };
+        let (mode, outcome) = (Mode::Pass, AttemptOutcome::Answered);
+        let mut answer = Self { mode, options, outcome, class: None, usage: None };
         let opening = answer.judge(head);
         (answer, opening)
     }
@@ -101,20 +115,23 @@ impl Answer {
     fn judge(&mut self, head: &Head<'_>) -> Opening {
         if (300..=399).contains(&head.status) {
             self.outcome = AttemptOutcome::ErrorStatus;
+            self.class = Some(ErrorClass::ServiceUnavailable);
             self.mode = Mode::Redirect;
-            return Opening { status: Some(502), json: true, drop_length: true, hold: false };
+            return Opening { status: Some(502), json: true, drop_length: true, failed: true, hold: false };
         }
         if head.status >= 400 {
             self.outcome = AttemptOutcome::ErrorStatus;
             if head.encoded || head.end {
-                return Opening::default();
+                self.class = Some(classify(head.status, &[]));
+                return Opening { failed: true, ..Opening::default() };
             }
             self.mode = Mode::Error { status: head.status };
-            return Opening { json: true, drop_length: true, ..Opening::default() };
+            return Opening { hold: true, drop_length: true, ..Opening::default() };
         }
         if head.end {
             self.outcome = AttemptOutcome::FailedFirstEvent;
-            return Opening { status: Some(502), json: true, ..Opening::default() };
+            self.class = Some(ErrorClass::ServiceUnavailable);
+            return Opening { status: Some(502), json: true, failed: true, ..Opening::default() };
         }
         let kind = head.content_type.trim_start().to_ascii_lowercase();
         if head.encoded {
@@ -165,17 +182,20 @@ impl Answer {
             Mode::Swallow => Flow::Send(Vec::new()),
             Mode::HeldJson | Mode::Error { .. } if !wanted => Flow::Hold,
             Mode::Error { status } => {
+                let class = classify(*status, data);
+                self.class = Some(class);
                 let body = match *status {
                     // The provider speaks of the gateway's credential. Its words would send the caller looking for
                     // a fault in a key that is good.
-                    401 | 403 => {
+                    401 | 403 if class == ErrorClass::Authentication => {
                         let message = "The upstream refused the gateway's own credential or access.";
                         envelope(message, kind_of_status(*status), None, Some(&status.to_string()))
                     }
                     status => error_body(status, data.get(..MAX_ERROR).unwrap_or(data)),
                 };
                 self.mode = Mode::Swallow;
-                Flow::Send(body)
+                let length = Some(body.len());
+                Flow::Release(Release { body, length, json: true, failed: true, status: None })
             }
             Mode::HeldStream => self.first_event(data, end),
             Mode::Stream(_) => self.stream(data, end),
@@ -188,6 +208,18 @@ impl Answer {
     #[must_use]
     pub fn outcome(&self) -> AttemptOutcome {
         self.outcome
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn class(&self) -> Option<ErrorClass> {
+        self.class
+    }
+
+    /// Is it a stream of events, beyond its first?
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.mode, Mode::Stream(_))
     }
 
     #[must_use]
@@ -219,7 +251,9 @@ impl Answer {
         self.outcome = AttemptOutcome::FailedFirstEvent;
         self.mode = Mode::Swallow;
         let status = if (400..=599).contains(&status) { status } else { 502 };
-        Flow::Release(Release { length: Some(body.len()), body, status: Some(status), json: true })
+        self.class = Some(classify(status, &body));
+        let length = Some(body.len());
+        Flow::Release(Release { length, body, status: Some(status), json: true, failed: true })
     }
 
     fn stream(&mut self, data: &[u8], end: bool) -> Flow {
@@ -227,7 +261,8 @@ impl Answer {
         let mut out = Vec::with_capacity(data.len());
         let changed = rewriter.push(data, end, &mut out);
         self.usage = rewriter.usage();
-        self.outcome = if rewriter.error_in_stream().is_some() {
+        self.outcome = if let Some(error) = rewriter.error_in_stream() {
+            self.class = Some(classify(error.status, &error.body));
             AttemptOutcome::ErrorInStream
         } else if end || rewriter.done() {
             AttemptOutcome::Complete

@@ -88,20 +88,61 @@ fn a_large_json_answer_goes_on_piece_by_piece() {
 }
 
 #[test]
-fn an_error_status_goes_on_at_once_and_its_body_is_shaped() {
+fn an_error_answer_is_held_for_its_class_and_its_body_is_shaped() {
     let (mut answer, opening) = open(500, "text/html");
-    assert!(!opening.hold, "the router decides about another attempt by the headers");
-    assert!(opening.json && opening.drop_length && opening.status.is_none());
+    assert!(opening.hold && opening.drop_length && !opening.failed, "{opening:?}");
     assert_eq!(answer.body(&[], false), Flow::Hold);
-    let Flow::Send(body) = answer.body(b"<h1>oops</h1>", true) else { panic!("the body is whole") };
-    serde_json::from_slice::<serde_json::Value>(&body).unwrap()["error"]["message"].as_str().unwrap();
+    assert_eq!(answer.class(), None);
+    let Flow::Release(release) = answer.body(b"<h1>oops</h1>", true) else { panic!("the body is whole") };
+    let json: serde_json::Value = serde_json::from_slice(&release.body).unwrap();
+    json["error"]["message"].as_str().unwrap();
+    assert!(release.failed && release.json && release.status.is_none(), "{release:?}");
+    assert_eq!(release.length, Some(release.body.len()));
     assert_eq!(answer.outcome(), AttemptOutcome::ErrorStatus);
+    assert_eq!(answer.class(), Some(ErrorClass::InternalServer));
+}
+
+#[test]
+fn an_error_body_without_end_is_held_to_a_bound_only() {
+    let (mut answer, _) = open(429, "application/json");
+    let body = vec![b'x'; MAX_ERROR + 1];
+    assert!(!answer.wants(MAX_ERROR, false) && answer.wants(body.len(), false));
+    let Flow::Release(release) = answer.body(&body, false) else { panic!("beyond the bound") };
+    assert!(release.body.len() <= MAX_ERROR, "{}", release.body.len());
+    assert_eq!(answer.body(b"more", true), Flow::Send(Vec::new()), "the length is said already");
+}
+
+#[test]
+fn the_body_says_why_a_request_was_refused() {
+    let too_long = br#"{"error":{"message":"This model's maximum context length is 8192 tokens.","type":"invalid_request_error","code":"context_length_exceeded"}}"#;
+    let filtered = br#"{"error":{"message":"filtered","code":"content_filter"}}"#;
+    for (status, body, class) in [
+        (400, &too_long[..], ErrorClass::ContextWindow),
+        (400, filtered, ErrorClass::ContentPolicy),
+        (400, br#"{"error":{"message":"temperature is too hot"}}"#, ErrorClass::BadRequest),
+        (429, br#"{"error":{"message":"slow down"}}"#, ErrorClass::RateLimit),
+    ] {
+        let (mut answer, _) = open(status, "application/json");
+        answer.body(body, true);
+        assert_eq!(answer.class(), Some(class), "{}", String::from_utf8_lossy(body));
+    }
+}
+
+#[test]
+fn an_error_without_a_readable_body_is_judged_at_once() {
+    for (encoded, end) in [(true, false), (false, true)] {
+        let head = Head { status: 503, content_type: "", encoded, end };
+        let (answer, opening) = Answer::open(&head, options());
+        assert!(opening.failed && !opening.hold, "{opening:?}");
+        assert_eq!(answer.class(), Some(ErrorClass::ServiceUnavailable));
+    }
 }
 
 #[test]
 fn a_redirect_is_not_followed() {
     let (mut answer, opening) = open(307, "text/html");
-    assert_eq!(opening.status, Some(502));
+    assert_eq!((opening.status, opening.failed), (Some(502), true));
+    assert_eq!(answer.class(), Some(ErrorClass::ServiceUnavailable));
     let Flow::Send(body) = answer.body(b"moved", false) else { panic!("its body is replaced") };
     assert!(String::from_utf8_lossy(&body).contains("redirect"));
     assert_eq!(answer.body(b"more", true), Flow::Send(Vec::new()));
@@ -135,8 +176,8 @@ fn a_refused_gateway_credential_does_not_look_like_the_callers() {
         let (mut answer, opening) = open(status, "application/json");
         assert_eq!(opening.status, None, "the status stays");
         let theirs = br#"{"error":{"message":"Incorrect API key provided: sk-x","code":"invalid_api_key"}}"#;
-        let Flow::Send(body) = answer.body(theirs, true) else { panic!("the body is whole") };
-        let text = String::from_utf8(body).unwrap();
+        let Flow::Release(release) = answer.body(theirs, true) else { panic!("the body is whole") };
+        let text = String::from_utf8(release.body).unwrap();
         assert!(text.contains("upstream") && !text.contains("invalid_api_key"), "{text}");
     }
 }

@@ -4,34 +4,42 @@
 //! headers   strip x-attache-*, find the key, hash it, look it up        401 404 405 413
 //! body      wait for its end, scan it once in slices                    400 413
 //! both      x-attache-ask for the sidecar, facts for the adapter        -> ext_proc, router
-//! response  x-litellm-* headers
+//! response  x-litellm-* headers, the last error of a provider where nobody has a better answer
 //! log       one usage record, statistics
 //! ```
+//!
+//! A request that is planned anew comes here again, by Envoy's internal redirect: a new stream with a new context and
+//! the same body. Everything of the first pass is in the shared record then, so such a pass only asks the sidecar.
 
 use std::rc::Rc;
 
 use attache_llm::contract::{
-    ASK_HEADER, AttemptOutcome, GateConfig, HEADER_PREFIX, KeyRecord, METADATA_NAMESPACE, NOTE_KEY, Note,
-    VERSION,
+    ASK_HEADER, Ask, AttemptOutcome, GENERATION_HEADER, GateConfig, HEADER_PREFIX, KeyRecord,
+    METADATA_NAMESPACE, NOTE_KEY, Note, ROUTE_HEADER, VERSION,
 };
-use attache_llm::error::{ApiError, envelope, kind_of_status};
+use attache_llm::error::ApiError;
 use attache_llm::path::{self, Endpoint, ParsedPath};
 use attache_llm::scan::{BodyScan, ScanLimits, Scanned};
+use attache_llm::wishes;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
+use crate::answer;
 use crate::auth::{self, Presented};
 use crate::host;
 use crate::intake::{self, Intake, Key, Step};
 use crate::keys::{Hash, Joined, Known};
-use crate::requests::{self, Ending, Request};
+use crate::redirect::{self, STATUS_HEADER};
+use crate::requests::{self, Ending, Origin, Request};
 use crate::vm::{self, Vm};
 
 /// Property by which the adapter finds the request. Not `x-request-id`: a client may choose that.
 pub const CALL_PROPERTY: &str = "attache_ctx";
 /// Bytes of a body looked at at once. WASM memory never shrinks, so a body is never copied whole.
 const SLICE: usize = 64 * 1024;
+/// Requests watched between two passes. None is there for longer than a moment.
+const MAX_BETWEEN: usize = 10_000;
 
 /// Context of one downstream request.
 pub struct Gate {
@@ -48,6 +56,13 @@ pub struct Gate {
     note: Option<Note>,
     /// A body was made for an answer that had none.
     body_given: bool,
+    /// Pass of the request that this stream is, from 0.
+    pass: u32,
+    /// Envoy has an answer for the client: this stream is the request's last.
+    answered: bool,
+    /// The answer's body is replaced, by this.
+    swapping: bool,
+    swap: Option<Vec<u8>>,
 }
 
 /// What may happen after a step forward.
@@ -71,6 +86,10 @@ impl Gate {
             hash: Hash::default(),
             note: None,
             body_given: false,
+            pass: 0,
+            answered: false,
+            swapping: false,
+            swap: None,
         }
     }
 
@@ -253,15 +272,21 @@ fn advance(context: u32) -> Next {
         None | Some(Step::Wait) => Next::Wait,
         Some(Step::Refuse(error)) => Next::Refuse(error),
         Some(Step::Forward(request, ask)) => {
-            let Some(text) = intake::ask_header(&ask) else {
-                return Next::Refuse(ApiError::internal("the question has no JSON"));
-            };
-            host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
-            host::set_property(CALL_PROPERTY, &request.call_id);
+            if let Err(error) = put(&ask) {
+                return Next::Refuse(error);
+            }
             vm::with(|vm| vm.requests.insert(request.call_id.clone(), *request));
             Next::Go
         }
     }
+}
+
+/// Sets the question for the sidecar, and the id by which the adapter finds the request.
+fn put(ask: &Ask) -> Result<(), ApiError> {
+    let text = intake::ask_header(ask).ok_or_else(|| ApiError::internal("the question has no JSON"))?;
+    host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
+    host::set_property(CALL_PROPERTY, &ask.call_id);
+    Ok(())
 }
 
 /// What became of a lookup.
@@ -305,12 +330,21 @@ impl Context for Gate {}
 
 impl HttpContext for Gate {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        let headers = host::headers(MapType::HttpRequestHeaders);
+        const MAP: MapType = MapType::HttpRequestHeaders;
+        let headers = host::headers(MAP);
         // Only the gate and the sidecar may say these; a client that does is not told, just not heard.
         for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(HEADER_PREFIX)) {
-            host::remove_header(MapType::HttpRequestHeaders, name);
+            host::remove_header(MAP, name);
         }
-        let path_asked = host::find(&headers, ":path").unwrap_or_default();
+        let sent = host::find(&headers, ":path").unwrap_or_default();
+        let redirected = redirect::split(sent);
+        if let Some((path, call_id)) = &redirected {
+            if let Some(action) = self.next_pass(call_id) {
+                return action;
+            }
+            host::set_header(MAP, ":path", path);
+        }
+        let path_asked = redirected.as_ref().map_or(sent, |(path, _)| path);
         let parsed = Endpoint::parse(path_asked);
         if parsed.is_none() && path::is_admin(path_asked) {
             return Action::Continue;
@@ -326,14 +360,22 @@ impl HttpContext for Gate {
         };
         for name in auth::key_headers(self.config.key_header.as_deref()).chain(["cookie"]) {
             if headers.iter().any(|(header, _)| header == name) {
-                host::remove_header(MapType::HttpRequestHeaders, name);
+                host::remove_header(MAP, name);
             }
         }
+        let text = |name: &str| host::find(&headers, name).unwrap_or_default().to_owned();
         let intake = Intake {
             call_id: self.call_id.clone(),
             request_id: self.request_id.clone(),
             endpoint: parsed.as_ref().map_or(Endpoint::ChatCompletions, |parsed| parsed.endpoint),
             path_model: parsed.and_then(|parsed| parsed.model),
+            origin: Origin {
+                path: path_asked.to_owned(),
+                authority: text(":authority"),
+                scheme: text(":scheme"),
+            },
+            wishes: wished(&headers),
+            explain: text(ROUTE_HEADER).trim().eq_ignore_ascii_case("explain"),
             start_us: now_us,
             key,
             buffered: 0,
@@ -374,8 +416,18 @@ impl HttpContext for Gate {
         if !self.ours {
             return Action::Continue;
         }
+        self.answered = true;
+        self.last_error();
         self.answer_headers();
         if end_of_stream && self.give_body() { Action::Pause } else { Action::Continue }
+    }
+
+    fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+        if self.swapping {
+            let body = self.swap.take().unwrap_or_default();
+            host::replace_front(BufferType::HttpResponseBody, size, &body);
+        }
+        Action::Continue
     }
 
     fn on_log(&mut self) {
@@ -386,6 +438,63 @@ impl HttpContext for Gate {
 }
 
 impl Gate {
+    /// A later pass of the request `call_id`. `None` when there is none to begin: then a client made it up.
+    fn next_pass(&mut self, call_id: &str) -> Option<Action> {
+        const MAP: MapType = MapType::HttpRequestHeaders;
+        let (ask, pass, origin, request_id, len) = vm::with(|vm| {
+            let Vm { requests, stats, between, .. } = vm;
+            let request = requests.get_mut(call_id)?;
+            let ask = request.begin_pass()?;
+            between.retain(|waiting| waiting != call_id);
+            if let Some((group, class)) = request.last_failure() {
+                stats.replan(group, class.name());
+            }
+            let (origin, request_id) = (request.origin.clone(), request.request_id.clone());
+            Some((ask, request.passes.number, origin, request_id, request.scan.len))
+        })
+        .flatten()?;
+        self.ours = true;
+        self.pass = pass;
+        self.call_id = call_id.to_owned();
+        // Envoy made another one for the new stream.
+        self.request_id = request_id;
+        host::set_header(MAP, "x-request-id", &self.request_id);
+        host::set_header(MAP, ":path", &origin.path);
+        host::set_header(MAP, ":authority", &origin.authority);
+        if !origin.scheme.is_empty() {
+            host::set_header(MAP, ":scheme", &origin.scheme);
+        }
+        host::set_header(MAP, "content-length", &len.to_string());
+        match put(&ask) {
+            Ok(()) => Some(Action::Continue),
+            Err(error) => Some(self.refuse(&error)),
+        }
+    }
+
+    /// Puts the answer right that Envoy sends on: the adapter may have changed its status so that Envoy tries again,
+    /// and where no attempt is behind it, the last error of a provider says more.
+    fn last_error(&mut self) {
+        const MAP: MapType = MapType::HttpResponseHeaders;
+        if let Some(status) = host::header(MAP, STATUS_HEADER) {
+            host::set_header(MAP, ":status", &status);
+            host::remove_header(MAP, "location");
+            return;
+        }
+        let status = host::header(MAP, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        let kept = vm::with(|vm| vm.requests.get(&self.call_id)?.in_place_of(status)).flatten();
+        let Some(kept) = kept else { return };
+        host::remove_header(MAP, "location");
+        host::set_header(MAP, ":status", &kept.status.to_string());
+        host::set_header(MAP, "content-type", "application/json");
+        host::set_header(MAP, "content-length", &kept.body.len().to_string());
+        match kept.retry_after_s {
+            Some(seconds) => host::set_header(MAP, "retry-after", &seconds.to_string()),
+            None => host::remove_header(MAP, "retry-after"),
+        }
+        self.swapping = true;
+        self.swap = Some(kept.body);
+    }
+
     /// An error without a body gets one. Here and not in the adapter: there is no way to add a body to headers that
     /// end a response but a local reply, which in an upstream filter would end the request instead of the attempt.
     fn give_body(&mut self) -> bool {
@@ -396,12 +505,7 @@ impl Gate {
             return false;
         }
         self.body_given = true;
-        let body = envelope(
-            "The upstream sent no usable answer.",
-            kind_of_status(status),
-            None,
-            Some(&status.to_string()),
-        );
+        let body = self.swap.take().unwrap_or_else(|| answer::unusable(status));
         let own = |name: &str| name.starts_with(':') || matches!(name, "content-length" | "content-type");
         let kept = headers.iter().filter(|(name, _)| !own(name));
         let mut reply: Vec<(&str, &str)> = kept
@@ -430,15 +534,17 @@ impl Gate {
         host::set_header(MAP, "x-request-id", &self.request_id);
         host::set_header(MAP, "x-litellm-call-id", &self.call_id);
         if let Some(note) = self.note() {
+            host::set_header(MAP, GENERATION_HEADER, &note.generation.to_string());
             host::set_header(MAP, "x-litellm-model-group", &note.group);
             for (name, value) in &note.response_headers {
                 host::set_header(MAP, name, value);
             }
         }
-        let planned = self.note.as_ref().map(|note| note.group.as_str());
+        let note = self.note.as_ref();
         let facts = vm::with(|vm| {
             let request = vm.requests.get(&self.call_id)?;
-            Some((request.last_deployment().map(str::to_owned), request.retries_and_fallbacks(planned)))
+            let counted = request.retries_and_fallbacks(request.planned(note));
+            Some((request.last_deployment().map(str::to_owned), counted))
         });
         let Some(Some((deployment, (retries, fallbacks)))) = facts else { return };
         if let Some(deployment) = deployment {
@@ -448,13 +554,8 @@ impl Gate {
         host::set_header(MAP, "x-litellm-attempted-fallbacks", &fallbacks.to_string());
     }
 
-    /// The request is over. Envoy calls this exactly once in every case, also when the client left.
+    /// The stream is over. Envoy calls this exactly once in every case, also when the client left.
     fn finish(&mut self) {
-        let request = vm::with(|vm| {
-            vm.keys.leave(&self.hash, self.context);
-            vm.intakes.remove(&self.context);
-            vm.requests.remove(&self.call_id)
-        });
         let ending = Ending {
             status: host::integer(&["response", "code"])
                 .and_then(|code| u16::try_from(code).ok())
@@ -463,36 +564,65 @@ impl Gate {
             flags: host::integer(&["response", "flags"]).unwrap_or(0),
             now_us: host::now_us(),
         };
-        let Some(Some(request)) = request else {
-            vm::with(|vm| vm.stats.request("", if ending.aborted() { "aborted" } else { "refused" }));
-            return;
-        };
-        self.note();
-        let note = self.note.as_ref();
-        let record = request.is_recorded(note, &ending).then(|| request.record(note, &ending));
-        let text = record.and_then(|record| serde_json::to_string(&record).ok());
-        let (dumped, full) = vm::with(|vm| {
-            count(vm, &request, note, &ending);
-            let dumped = text.and_then(|text| vm.usage.push(text));
-            vm.stats.count("usage_dumped", u64::from(dumped.is_some()));
-            (dumped, vm.usage.is_full_batch())
-        })
-        .unwrap_or_default();
-        if let Some(oldest) = dumped {
-            dump(&oldest);
-        }
-        if full {
-            self.wake_root();
+        let request = vm::with(|vm| {
+            vm.keys.leave(&self.hash, self.context);
+            vm.intakes.remove(&self.context);
+            let Some(request) = vm.requests.get(&self.call_id) else { return Ok(None) };
+            if request.lives_on(self.pass, self.answered, &ending) {
+                if request.passes.number == self.pass && vm.between.len() < MAX_BETWEEN {
+                    vm.between.push(self.call_id.clone());
+                }
+                return Err(());
+            }
+            Ok(vm.requests.remove(&self.call_id))
+        });
+        match request {
+            Some(Ok(Some(request))) => {
+                self.note();
+                if close(request, self.note.as_ref(), &ending) {
+                    self.wake_root();
+                }
+            }
+            Some(Ok(None)) => {
+                vm::with(|vm| vm.stats.request("", if ending.aborted() { "aborted" } else { "refused" }));
+            }
+            // Another pass follows, or state is busy.
+            Some(Err(())) | None => {}
         }
     }
 }
 
+/// Values of the headers that speak to the gateway.
+fn wished(headers: &host::Headers) -> Vec<(String, String)> {
+    let found = wishes::HEADERS.iter().filter_map(|name| Some((*name, host::find(headers, name)?)));
+    found.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The request is over: its one record, and statistics. Is a whole batch of records waiting now?
+pub fn close(mut request: Request, note: Option<&Note>, ending: &Ending) -> bool {
+    request.close(ending);
+    let record = request.is_recorded(note, ending).then(|| request.record(note, ending));
+    let text = record.and_then(|record| serde_json::to_string(&record).ok());
+    let (dumped, full) = vm::with(|vm| {
+        count(vm, &request, note, ending);
+        let dumped = text.and_then(|text| vm.usage.push(text));
+        vm.stats.count("usage_dumped", u64::from(dumped.is_some()));
+        (dumped, vm.usage.is_full_batch())
+    })
+    .unwrap_or_default();
+    if let Some(oldest) = dumped {
+        dump(&oldest);
+    }
+    full
+}
+
 /// Statistics of a finished request.
 fn count(vm: &mut Vm, request: &Request, note: Option<&Note>, ending: &Ending) {
-    let group = note.map_or(request.model.as_str(), |note| note.group.as_str());
+    let planned = request.planned(note);
+    let group = planned.unwrap_or(request.model.as_str());
     let stats = &mut vm.stats;
     stats.request(group, request.outcome(note, ending));
-    let (retries, fallbacks) = request.retries_and_fallbacks(note.map(|note| note.group.as_str()));
+    let (retries, fallbacks) = request.retries_and_fallbacks(planned);
     stats.count_group("retries", group, retries);
     stats.count_group("fallbacks", group, fallbacks);
     stats.observe_group("duration_ms", group, ending.now_us.saturating_sub(request.start_us) / 1_000);
@@ -503,6 +633,9 @@ fn count(vm: &mut Vm, request: &Request, note: Option<&Note>, ending: &Ending) {
         let record = &attempt.record;
         let (group, deployment) = (record.group.as_str(), record.deployment.as_str());
         stats.attempt(group, deployment, requests::outcome_name(record.outcome));
+        if let Some(class) = record.class {
+            stats.error_class(group, deployment, class.name());
+        }
         if record.outcome == AttemptOutcome::FailedFirstEvent {
             stats.count_deployment("first_event_failovers", group, deployment, 1);
         }

@@ -3,13 +3,14 @@
 
 use std::rc::Rc;
 
-use attache_llm::contract::{Ask, KeyRecord, VERSION, Wishes};
+use attache_llm::contract::{Ask, KeyRecord};
 use attache_llm::error::ApiError;
 use attache_llm::path::Endpoint;
 use attache_llm::scan::Scanned;
+use attache_llm::wishes;
 
 use crate::keys::Hash;
-use crate::requests::Request;
+use crate::requests::{Origin, Passes, Request};
 
 /// State of the key.
 #[derive(Debug, Clone)]
@@ -38,6 +39,11 @@ pub struct Intake {
     pub endpoint: Endpoint,
     /// Model named by the path; it wins over the body's (Azure's SDK sends both).
     pub path_model: Option<String>,
+    pub origin: Origin,
+    /// Headers that speak to the gateway ([`wishes::HEADERS`]).
+    pub wishes: Vec<(String, String)>,
+    /// The caller asks for the decision, not for an answer.
+    pub explain: bool,
     pub start_us: u64,
     pub key: Key,
     /// Body bytes held.
@@ -59,25 +65,17 @@ impl Intake {
             Key::Known(key) => key,
         };
         let Some(body) = self.body.take() else { return Step::Wait };
-        let judged = body.and_then(|scan| Ok((scan.model_or(self.path_model.as_deref())?, scan)));
+        let wished = |name: &str| {
+            let found = self.wishes.iter().find(|(header, _)| header == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        let judged = body.and_then(|mut scan| {
+            wishes::from_headers(wished, &mut scan.wishes)?;
+            Ok((scan.model_or(self.path_model.as_deref())?, scan))
+        });
         let (model, scan) = match judged {
             Ok(judged) => judged,
             Err(error) => return Step::Refuse(error),
-        };
-        let ask = Ask {
-            contract: VERSION,
-            call_id: self.call_id.clone(),
-            key: key.id.clone(),
-            endpoint: self.endpoint,
-            model: model.clone(),
-            stream: scan.stream,
-            input_tokens: scan.input_tokens(),
-            max_tokens: scan.max_tokens,
-            n: scan.n,
-            user: scan.user.clone(),
-            wishes: Wishes::default(),
-            replan: None,
-            explain: false,
         };
         let request = Request {
             call_id: std::mem::take(&mut self.call_id),
@@ -85,12 +83,17 @@ impl Intake {
             endpoint: self.endpoint,
             model,
             scan,
+            origin: std::mem::take(&mut self.origin),
+            explain: self.explain,
             start_us: self.start_us,
             request_id: std::mem::take(&mut self.request_id),
             first_event_us: None,
             attempts: Vec::new(),
             headers_set: Vec::new(),
+            passes: Passes::default(),
+            kept: None,
         };
+        let ask = request.ask(None);
         Step::Forward(Box::new(request), ask)
     }
 }

@@ -10,6 +10,9 @@ fn intake(key: Key) -> Intake {
         request_id: "request".into(),
         endpoint: Endpoint::ChatCompletions,
         path_model: None,
+        origin: Origin::default(),
+        wishes: Vec::new(),
+        explain: false,
         start_us: 7,
         key,
         buffered: 0,
@@ -93,4 +96,27 @@ fn a_refusal_waits_for_the_end_of_the_body() {
     assert!(matches!(intake.step(), Step::Wait));
     intake.body = Some(Err(ApiError::invalid_request("not read", None)));
     assert!(matches!(intake.step(), Step::Refuse(error) if error.status == 401));
+}
+
+#[test]
+fn wishes_of_headers_join_those_of_the_body() {
+    let mut intake = intake(known());
+    intake.wishes = vec![("x-litellm-num-retries".into(), "3".into()), ("x-litellm-tags".into(), "b".into())];
+    intake.explain = true;
+    let mut scanned = scanned(Some("gpt-4o"));
+    scanned.wishes.tags = vec!["a".into()];
+    scanned.wishes.disable_fallbacks = true;
+    intake.body = Some(Ok(scanned));
+    let Step::Forward(_, ask) = intake.step() else { panic!("it should go on") };
+    assert_eq!((ask.wishes.num_retries, ask.wishes.disable_fallbacks, ask.explain), (Some(3), true, true));
+    assert_eq!(ask.wishes.tags, ["a", "b"]);
+}
+
+#[test]
+fn a_wish_that_makes_no_sense_is_refused() {
+    let mut intake = intake(known());
+    intake.wishes = vec![("x-litellm-timeout".into(), "soon".into())];
+    intake.body = Some(Ok(scanned(Some("gpt-4o"))));
+    let Step::Refuse(error) = intake.step() else { panic!("it should be refused") };
+    assert_eq!(error.status, 400);
 }

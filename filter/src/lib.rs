@@ -42,12 +42,14 @@ pub mod host;
 pub mod ids;
 pub mod intake;
 pub mod keys;
+pub mod redirect;
 pub mod reply;
 pub mod requests;
 pub mod root;
 pub mod stats;
 pub mod usage;
 pub mod vm;
+pub mod walk;
 
 #[cfg(target_arch = "wasm32")]
 mod entry {

@@ -2,13 +2,20 @@
 
 use std::rc::Rc;
 
-use attache_llm::contract::{AttemptOutcome, AttemptRecord, KeyRecord, Note, UsageRecord};
+use attache_llm::class::ErrorClass;
+use attache_llm::contract::{
+    Ask, AttemptOutcome, AttemptRecord, AttemptReport, KeyRecord, Note, Replan, Tried, UsageRecord, VERSION,
+    Walk,
+};
+use attache_llm::error::{envelope, kind_of_status};
 use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::scan::Scanned;
 
-/// Attempts recorded per request; more than any plan has.
-const MAX_ATTEMPTS: usize = 32;
+use crate::walk;
+
+/// Attempts recorded per request: most have one, and a plan has twelve.
+const MAX_ATTEMPTS: usize = 64;
 /// Envoy's response flag "downstream connection termination".
 const FLAG_DOWNSTREAM_GONE: i64 = 0x4000;
 
@@ -21,20 +28,83 @@ pub struct Request {
     pub endpoint: Endpoint,
     /// Model as the client named it.
     pub model: String,
-    /// What the scan of the body found, with the places to edit.
+    /// What the scan of the body found, with the places to edit and the wishes of body and headers.
     pub scan: Scanned,
+    pub origin: Origin,
+    /// The caller asked for the decision, not for an answer.
+    pub explain: bool,
     pub start_us: u64,
     pub request_id: String,
     pub first_event_us: Option<u64>,
     pub attempts: Vec<Attempt>,
     /// Headers that the last attempt set for its deployment alone.
     pub headers_set: Vec<String>,
+    pub passes: Passes,
+    /// Answer of the last attempt, if it was an error: what the client gets when no other attempt follows.
+    pub kept: Option<Kept>,
 }
 
-/// An attempt with what the statistics need beside the record.
+/// Request headers as the client sent them. Attempts and redirects overwrite them in place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub path: String,
+    pub authority: String,
+    pub scheme: String,
+}
+
+/// How far a request is in its plans. A pass is one run of it through gate, sidecar and plan.
+#[derive(Debug, Default)]
+pub struct Passes {
+    /// Number of the current one, from 0.
+    pub number: u32,
+    /// Steps of the current plan that were begun.
+    pub steps: usize,
+    /// Unix microseconds at which Envoy was asked to redirect: only then may another pass begin.
+    pub asked_us: Option<u64>,
+    /// The last answer of an attempt is not what Envoy sends on: a step or pass without an attempt came after it.
+    pub detached: bool,
+    /// Note of the decision that was last asked to be replaced.
+    pub note: Option<Note>,
+    /// Group that the first pass planned for.
+    pub group: Option<String>,
+    /// Walk of the current plan, read when it is first needed.
+    pub walk: WalkState,
+}
+
+/// The walk in the dynamic metadata.
+#[derive(Debug, Clone, Default)]
+pub enum WalkState {
+    #[default]
+    Unread,
+    Read(Option<Rc<Walk>>),
+}
+
+/// An error answer kept for the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub status: u16,
+    /// JSON, at most 64 KiB.
+    pub body: Vec<u8>,
+    pub retry_after_s: Option<u64>,
+}
+
+/// An attempt with what is needed beside the record.
 #[derive(Debug)]
 pub struct Attempt {
     pub record: AttemptRecord,
+    pub price: Option<Price>,
+    /// Unix microseconds.
+    pub start_us: u64,
+}
+
+/// Where an attempt goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub deployment: &'a str,
+    pub group: &'a str,
+    pub cluster: &'a str,
+    /// Provider's model name, where the deployment's own is a pattern.
+    pub model: Option<&'a str>,
     pub price: Option<Price>,
 }
 
@@ -56,28 +126,220 @@ impl Ending {
     }
 }
 
+impl Attempt {
+    /// Notes why it failed.
+    pub fn fail(&mut self, class: ErrorClass, now_us: u64) {
+        self.record.class = Some(class);
+        self.ended(now_us);
+    }
+
+    fn ended(&mut self, now_us: u64) {
+        if self.record.duration_us == 0 {
+            self.record.duration_us = now_us.saturating_sub(self.start_us);
+        }
+    }
+
+    /// Takes over how the attempt stands.
+    pub fn update(&mut self, outcome: AttemptOutcome, now_us: u64) {
+        let record = &mut self.record;
+        let worse = outcome == AttemptOutcome::ErrorInStream && record.outcome != outcome;
+        record.outcome = outcome;
+        if worse {
+            // What was told of a good first event no longer holds.
+            record.reported = false;
+        }
+        if outcome == AttemptOutcome::Complete {
+            self.ended(now_us);
+            self.first_event(now_us);
+        }
+    }
+
+    /// The first good event, or for an answer in one piece its end.
+    pub fn first_event(&mut self, now_us: u64) {
+        self.record.first_event_us.get_or_insert(now_us.saturating_sub(self.start_us));
+    }
+
+    /// What to tell the circuit breakers before the request's record; once only.
+    pub fn report(&mut self) -> Option<AttemptReport> {
+        let record = &mut self.record;
+        if std::mem::replace(&mut record.reported, true) {
+            return None;
+        }
+        Some(AttemptReport {
+            deployment: record.deployment.clone(),
+            outcome: record.outcome,
+            status: record.status,
+            class: record.class,
+            retry_after_s: record.retry_after_s,
+        })
+    }
+}
+
+impl Kept {
+    /// For the client of an attempt that never answered.
+    fn silent(class: Option<ErrorClass>) -> Self {
+        let (status, message) = match class {
+            Some(ErrorClass::Timeout) => (504, "The request timed out before an answer came."),
+            _ => (503, "The model's provider could not be reached. Try again shortly."),
+        };
+        let body = envelope(message, kind_of_status(status), None, Some(&status.to_string()));
+        Self { status, body, retry_after_s: (status == 503).then_some(1) }
+    }
+}
+
 impl Request {
-    /// Notes an attempt that was just sent. Returns its place.
-    pub fn begin_attempt(
-        &mut self,
-        deployment: &str,
-        group: &str,
-        cluster: &str,
-        price: Option<Price>,
-    ) -> usize {
+    /// The question to the sidecar, `replan` on every pass but the first.
+    #[must_use]
+    pub fn ask(&self, replan: Option<Replan>) -> Ask {
+        Ask {
+            contract: VERSION,
+            call_id: self.call_id.clone(),
+            key: self.key.id.clone(),
+            endpoint: self.endpoint,
+            model: self.model.clone(),
+            stream: self.scan.stream,
+            input_tokens: self.scan.input_tokens(),
+            max_tokens: self.scan.max_tokens,
+            n: self.scan.n,
+            user: self.scan.user.clone(),
+            wishes: self.scan.wishes.clone(),
+            replan,
+            explain: self.explain,
+        }
+    }
+
+    /// Notes an attempt that was just sent, and what became of the one before. Returns its place. The walk must be read
+    /// if there was one.
+    pub fn begin_attempt(&mut self, target: &Target<'_>, now_us: u64) -> usize {
+        self.begin_step(now_us);
+        (self.kept, self.passes.detached) = (None, false);
         let record = AttemptRecord {
-            deployment: deployment.to_owned(),
-            cluster: cluster.to_owned(),
-            group: group.to_owned(),
-            outcome: AttemptOutcome::NoAnswer,
-            status: 0,
-            retry_after_s: None,
+            deployment: target.deployment.to_owned(),
+            cluster: target.cluster.to_owned(),
+            group: target.group.to_owned(),
+            model: target.model.map(str::to_owned),
+            pass: self.passes.number,
             ..AttemptRecord::default()
         };
         if self.attempts.len() < MAX_ATTEMPTS {
-            self.attempts.push(Attempt { record, price });
+            self.attempts.push(Attempt { record, price: target.price, start_us: now_us });
         }
         self.attempts.len().saturating_sub(1)
+    }
+
+    /// The step that asks for another plan began: it is no attempt.
+    pub fn begin_replan(&mut self, now_us: u64) {
+        self.begin_step(now_us);
+        self.passes.detached = true;
+    }
+
+    fn begin_step(&mut self, now_us: u64) {
+        let per_try_ms = self.walk().map_or(0, |walk| walk.per_try_ms);
+        self.judge_last(now_us, |took_us| walk::silent_class(took_us, per_try_ms));
+        self.passes.steps = self.passes.steps.saturating_add(1);
+    }
+
+    /// Finds a class for the last attempt if it failed without one: it had no answer, or not all of one.
+    fn judge_last(&mut self, now_us: u64, silent: impl FnOnce(u64) -> ErrorClass) {
+        let Some(last) = self.attempts.last_mut() else { return };
+        if !last.record.outcome.is_failure() || last.record.class.is_some() {
+            return;
+        }
+        let class = match last.record.status {
+            status @ 400.. => ErrorClass::of_status(status),
+            _ => silent(now_us.saturating_sub(last.start_us)),
+        };
+        last.fail(class, now_us);
+    }
+
+    /// Failures that nobody told of yet: the request goes on elsewhere.
+    pub fn report_failures(&mut self) -> Vec<AttemptReport> {
+        let failed = self.attempts.iter_mut().filter(|attempt| attempt.record.class.is_some());
+        failed.filter_map(Attempt::report).collect()
+    }
+
+    /// Walk of the current plan, if it was read and there is one.
+    #[must_use]
+    pub fn walk(&self) -> Option<&Walk> {
+        match &self.passes.walk {
+            WalkState::Read(walk) => walk.as_deref(),
+            WalkState::Unread => None,
+        }
+    }
+
+    /// Envoy is asked to redirect: another pass may begin. `note` is the decision's that is to be replaced.
+    pub fn ask_again(&mut self, note: Option<Note>, now_us: u64) {
+        self.passes.asked_us = Some(now_us);
+        if self.passes.group.is_none() {
+            self.passes.group = note.as_ref().map(|note| note.group.clone());
+        }
+        self.passes.note = note;
+    }
+
+    /// Begins the next pass, if Envoy was asked for it: the question to the sidecar.
+    pub fn begin_pass(&mut self) -> Option<Ask> {
+        self.passes.asked_us.take()?;
+        let passes = &mut self.passes;
+        passes.number = passes.number.saturating_add(1);
+        (passes.steps, passes.detached, passes.walk) = (0, true, WalkState::Unread);
+        let replan = Replan {
+            pass: passes.number,
+            reservation: passes.note.as_ref().and_then(|note| note.reservation.clone()),
+            tried: self.tried(),
+        };
+        Some(self.ask(Some(replan)))
+    }
+
+    fn tried(&self) -> Vec<Tried> {
+        let tried = |attempt: &Attempt| {
+            let record = &attempt.record;
+            Some(Tried {
+                deployment: record.deployment.clone(),
+                group: record.group.clone(),
+                class: record.class?,
+                pass: record.pass,
+            })
+        };
+        self.attempts.iter().filter_map(tried).collect()
+    }
+
+    /// Group and class of the last failure: what the next pass is for.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<(&str, ErrorClass)> {
+        let record = &self.attempts.last()?.record;
+        Some((record.group.as_str(), record.class?))
+    }
+
+    /// The pass `number` is over. Does the request go on in another one? `answered`: Envoy sent an answer on.
+    #[must_use]
+    pub fn lives_on(&self, number: u32, answered: bool, ending: &Ending) -> bool {
+        // Nothing depends on which comes first, the end of one pass or the beginning of the next.
+        let asked = self.passes.asked_us.is_some() && !answered && !ending.aborted();
+        self.passes.number > number || asked
+    }
+
+    /// What the client gets in place of an answer with this status, which no attempt gave.
+    #[must_use]
+    pub fn in_place_of(&self, status: u16) -> Option<Kept> {
+        if !self.passes.detached {
+            return None;
+        }
+        // A redirect that was not followed is no answer at all, the sidecar's own error is one.
+        let silent = (status == 307).then(|| Kept::silent(self.last_failure().map(|(_, class)| class)));
+        self.kept.clone().or(silent)
+    }
+
+    /// The request is over: judges the last attempt and gives it its end.
+    pub fn close(&mut self, ending: &Ending) {
+        let per_try_ms = self.walk().map_or(0, |walk| walk.per_try_ms);
+        if !ending.aborted() {
+            self.judge_last(ending.now_us, |took_us| {
+                walk::silent_class_at_end(&ending.details, took_us, per_try_ms)
+            });
+        }
+        if let Some(last) = self.attempts.last_mut() {
+            last.ended(ending.now_us);
+        }
     }
 
     /// Attempts beyond the first, apart by kind: in the same model group, and to another one. A first attempt
@@ -103,20 +365,33 @@ impl Request {
     /// Did the request get as far as a decision or an upstream? Only then is it recorded.
     #[must_use]
     pub fn is_recorded(&self, note: Option<&Note>, ending: &Ending) -> bool {
-        note.is_some() || !self.attempts.is_empty() || ending.details.starts_with("attache_")
+        let decided = note.is_some() || ending.details.starts_with("attache_");
+        (decided && !self.explain) || !self.attempts.is_empty()
+    }
+
+    /// Group that was planned for: the first plan's, `note` being the last one's.
+    #[must_use]
+    pub fn planned<'a>(&'a self, note: Option<&'a Note>) -> Option<&'a str> {
+        self.passes.group.as_deref().or_else(|| note.map(|note| note.group.as_str()))
     }
 
     /// The usage record.
     #[must_use]
     pub fn record(&self, note: Option<&Note>, ending: &Ending) -> UsageRecord {
+        // A pass that the sidecar never heard of left the reservation of the pass before as it was.
+        let heard = note.is_some() || ending.details.starts_with("attache_");
+        let (number, note) = match self.passes.number {
+            number @ 1.. if !heard => (number.saturating_sub(1), self.passes.note.as_ref()),
+            number => (number, note),
+        };
         UsageRecord {
             call_id: self.call_id.clone(),
             key: self.key.id.clone(),
             endpoint: self.endpoint,
             model: self.model.clone(),
-            group: note.map(|note| note.group.clone()).unwrap_or_default(),
+            group: self.planned(note).unwrap_or_default().to_owned(),
             reservation: note.and_then(|note| note.reservation.clone()),
-            replans: 0,
+            replans: number,
             stream: self.scan.stream,
             user: self.scan.user.clone(),
             start_us: self.start_us,
@@ -136,6 +411,9 @@ impl Request {
     pub fn outcome(&self, note: Option<&Note>, ending: &Ending) -> &'static str {
         if ending.aborted() {
             return "aborted";
+        }
+        if self.explain && ending.status < 400 {
+            return "explained";
         }
         let last = self.attempts.last().map(|attempt| attempt.record.outcome);
         let broken = matches!(last, Some(AttemptOutcome::ErrorInStream | AttemptOutcome::FailedFirstEvent))

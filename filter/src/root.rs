@@ -17,6 +17,7 @@ use crate::adapter::Adapter;
 use crate::gate::{self, Gate, Looked};
 use crate::host;
 use crate::keys::{Hash, Known};
+use crate::requests::Ending;
 use crate::vm;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -27,6 +28,8 @@ const CHANGES_TIMEOUT_MS: u64 = 1_000;
 const USAGE_TIMEOUT_MS: u64 = 5_000;
 /// A sidecar that comes and goes is not logged more often than this.
 const QUIET_MS: u64 = 5_000;
+/// Between two passes there is nothing but Envoy's own work: a request that is there for so long is lost.
+const LOST_AFTER_US: u64 = 5_000_000;
 /// How much longer than the lookup timeout a request waits before it is refused even without an answer.
 const OVERDUE_GRACE_MS: u64 = 500;
 
@@ -155,6 +158,18 @@ impl GateRoot {
                 self.calls.insert(token, Call::Usage);
             }
             None => self.usage_done(0, &[]),
+        }
+    }
+
+    /// Records requests that Envoy was asked to redirect and did not bring back. The client saw whatever Envoy said.
+    fn close_lost(&self) {
+        let now_us = host::now_us();
+        let lost = vm::with(|vm| vm.lost(now_us.saturating_sub(LOST_AFTER_US))).unwrap_or_default();
+        for request in lost {
+            host::warn(&format!("attache: request {} was lost between two passes", request.call_id));
+            let ending = Ending { details: "attache_lost".into(), now_us, ..Ending::default() };
+            let note = request.passes.note.clone();
+            gate::close(request, note.as_ref(), &ending);
         }
     }
 
@@ -295,6 +310,7 @@ impl RootContext for GateRoot {
             vm.stats.usage_pending(pending);
             vm.keys.overdue(limit_ms, now_ms)
         });
+        self.close_lost();
         let lost = Looked::Failed("the lookup was lost".into());
         for waiter in overdue.unwrap_or_default() {
             host::on_behalf_of(waiter, self.context, || gate::key_decided(waiter, &lost));

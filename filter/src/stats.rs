@@ -84,6 +84,22 @@ impl<M: Meter> Stats<M> {
         }
     }
 
+    /// `attache.error_class`: why an attempt failed.
+    pub fn error_class(&mut self, group: &str, deployment: &str, class: &str) {
+        self.start("error_class");
+        self.deployment(group, deployment);
+        self.label("class", class);
+        self.bump(Kind::Counter, 1);
+    }
+
+    /// `attache.replans`: a request was planned anew after a failure of this class in `group`.
+    pub fn replan(&mut self, group: &str, class: &str) {
+        self.start("replans");
+        self.group(group);
+        self.label("class", class);
+        self.bump(Kind::Counter, 1);
+    }
+
     /// A counter by group, e.g. `fallbacks`.
     pub fn count_group(&mut self, what: &str, group: &str, amount: u64) {
         if amount > 0 {

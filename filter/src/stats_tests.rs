@@ -54,6 +54,8 @@ fn names_are_as_documented_and_defined_once() {
     stats.count_deployment("tokens_input", "gpt-4.1", "d1", 7);
     stats.count_group("fallbacks", "gpt-4.1", 1);
     stats.observe_group("ttft_ms", "gpt-4.1", 12);
+    stats.error_class("gpt-4.1", "d1", "rate_limit");
+    stats.replan("gpt-4.1", "context_window");
     stats.auth("ok");
     stats.count("key_lookups", 1);
     for (name, value) in [
@@ -62,6 +64,8 @@ fn names_are_as_documented_and_defined_once() {
         ("attache.tokens_input.group.gpt-4_1.deployment.d1", 7),
         ("attache.fallbacks.group.gpt-4_1", 1),
         ("attache.ttft_ms.group.gpt-4_1", 12),
+        ("attache.error_class.group.gpt-4_1.deployment.d1.class.rate_limit", 1),
+        ("attache.replans.group.gpt-4_1.class.context_window", 1),
         ("attache.auth.result.ok", 1),
         ("attache.key_lookups", 1),
     ] {

@@ -13,6 +13,9 @@ const RETRY_FIRST_MS: u64 = 100;
 /// Longest pause between retries, milliseconds.
 const RETRY_MAX_MS: u64 = 2_000;
 
+/// Reports of attempts kept between two batches; what is beyond is lost.
+const MAX_REPORTS: usize = 1_000;
+
 /// Queue of one worker. Records are kept as their JSON, so that a retry costs no work.
 #[derive(Debug)]
 pub struct UsageQueue {
@@ -23,6 +26,8 @@ pub struct UsageQueue {
     pause_ms: u64,
     max: usize,
     batch_size: usize,
+    /// Reports of attempts, as JSON. They go with the next batch, once: losing them is better than counting twice.
+    reports: Vec<String>,
 }
 
 impl UsageQueue {
@@ -36,6 +41,7 @@ impl UsageQueue {
             pause_ms: RETRY_FIRST_MS,
             max: max.max(1),
             batch_size: batch_size.max(1),
+            reports: Vec::new(),
         }
     }
 
@@ -67,6 +73,13 @@ impl UsageQueue {
         if self.len() > self.max { self.pending.pop_front() } else { None }
     }
 
+    /// Adds a report of an attempt, for the circuit breakers.
+    pub fn report(&mut self, report: String) {
+        if self.reports.len() < MAX_REPORTS && !report.is_empty() {
+            self.reports.push(report);
+        }
+    }
+
     /// Body of the request to send now, if one is due. It must end in [`Self::acknowledged`] or [`Self::failed`].
     pub fn next_batch(&mut self, now_ms: u64) -> Option<String> {
         if self.sent || now_ms < self.retry_at_ms {
@@ -76,11 +89,16 @@ impl UsageQueue {
             let count = self.pending.len().min(self.batch_size);
             self.batch = self.pending.drain(..count).collect();
         }
-        if self.batch.is_empty() {
+        if self.batch.is_empty() && self.reports.is_empty() {
             return None;
         }
         self.sent = true;
-        Some(format!(r#"{{"contract":{VERSION},"records":[{}]}}"#, self.batch.join(",")))
+        let records = self.batch.join(",");
+        if self.reports.is_empty() {
+            return Some(format!(r#"{{"contract":{VERSION},"records":[{records}]}}"#));
+        }
+        let attempts = std::mem::take(&mut self.reports).join(",");
+        Some(format!(r#"{{"contract":{VERSION},"records":[{records}],"attempts":[{attempts}]}}"#))
     }
 
     /// The batch is durable. Returns how many records it had.
@@ -152,6 +170,29 @@ mod tests {
         queue.next_batch(0);
         queue.failed(0);
         assert_eq!(queue.retry_at_ms, 100, "a success resets the pause");
+    }
+
+    #[test]
+    fn reports_go_once_with_or_without_records() {
+        let mut queue = queue(10, 2, 0);
+        queue.report(r#"{"a":1}"#.into());
+        let first = r#"{"contract":1,"records":[],"attempts":[{"a":1}]}"#;
+        assert_eq!(queue.next_batch(0).as_deref(), Some(first));
+        queue.push("1".into());
+        queue.report(r#"{"a":2}"#.into());
+        queue.failed(0);
+        let second = r#"{"contract":1,"records":[1],"attempts":[{"a":2}]}"#;
+        assert_eq!(
+            queue.next_batch(100).as_deref(),
+            Some(second),
+            "the first report is lost, not told twice"
+        );
+        queue.acknowledged();
+        assert_eq!(queue.next_batch(1_000), None);
+        for _ in 0..MAX_REPORTS + 5 {
+            queue.report("1".into());
+        }
+        assert_eq!(queue.reports.len(), MAX_REPORTS);
     }
 
     #[test]

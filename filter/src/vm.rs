@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use attache_llm::contract::{DeploymentMeta, GateConfig};
+use serde::Deserialize;
 
 use crate::host::{self, EnvoyMeter, VmCounter};
 use crate::ids::{self, CallIds};
@@ -20,6 +21,21 @@ use crate::usage::UsageQueue;
 
 /// Parsed deployments kept per VM. Clusters come and go; past the bound the cache starts anew.
 const MAX_DEPLOYMENTS: usize = 4_096;
+
+/// What is behind a cluster, by its metadata.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    Deployment(Rc<DeploymentMeta>),
+    /// The sidecar, asked for another plan.
+    Replan,
+}
+
+/// Metadata of the cluster that is no deployment.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Marker {
+    replan: bool,
+}
 
 pub struct Vm {
     /// Number of this VM among all of this Envoy.
@@ -34,7 +50,10 @@ pub struct Vm {
     /// Requests that went on, by call id.
     pub requests: HashMap<String, Request>,
     /// Deployments by cluster, with the text they were parsed from.
-    deployments: HashMap<String, (Vec<u8>, Rc<DeploymentMeta>)>,
+    deployments: HashMap<String, (Vec<u8>, Upstream)>,
+    /// Requests whose pass ended in a redirect and whose next one has not begun, by call id. There is nothing between
+    /// the two but Envoy's own work, so this is empty unless that fails.
+    pub between: Vec<String>,
     /// Root contexts of the gate alive in this VM: more than one while a listener update drains the old one.
     pub gates: usize,
 }
@@ -64,6 +83,7 @@ impl Vm {
             intakes: HashMap::new(),
             requests: HashMap::new(),
             deployments: HashMap::new(),
+            between: Vec::new(),
             gates: 0,
             config: Rc::new(config),
         }
@@ -75,22 +95,38 @@ impl Vm {
         self.config = config;
     }
 
-    /// The deployment behind a cluster. Parsed once: the text is compared, because a cluster can change under its name.
-    pub fn deployment(
-        &mut self,
-        cluster: &str,
-        text: Vec<u8>,
-    ) -> Result<Rc<DeploymentMeta>, serde_json::Error> {
-        if let Some((known, meta)) = self.deployments.get(cluster)
+    /// What is behind a cluster. Parsed once: the text is compared, because a cluster can change under its name.
+    pub fn upstream(&mut self, cluster: &str, text: Vec<u8>) -> Result<Upstream, serde_json::Error> {
+        if let Some((known, upstream)) = self.deployments.get(cluster)
             && *known == text
         {
-            return Ok(Rc::clone(meta));
+            return Ok(upstream.clone());
         }
-        let meta = Rc::new(serde_json::from_slice::<DeploymentMeta>(&text)?);
+        let upstream = if serde_json::from_slice::<Marker>(&text)?.replan {
+            Upstream::Replan
+        } else {
+            Upstream::Deployment(Rc::new(serde_json::from_slice(&text)?))
+        };
         if self.deployments.len() >= MAX_DEPLOYMENTS {
             self.deployments.clear();
         }
-        self.deployments.insert(cluster.to_owned(), (text, Rc::clone(&meta)));
-        Ok(meta)
+        self.deployments.insert(cluster.to_owned(), (text, upstream.clone()));
+        Ok(upstream)
+    }
+
+    /// Takes out the requests that Envoy was asked to redirect before `before_us` and did not bring back.
+    pub fn lost(&mut self, before_us: u64) -> Vec<Request> {
+        if self.between.is_empty() {
+            return Vec::new();
+        }
+        let mut lost = Vec::new();
+        for call_id in std::mem::take(&mut self.between) {
+            match self.requests.get(&call_id).and_then(|request| request.passes.asked_us) {
+                Some(asked_us) if asked_us < before_us => lost.extend(self.requests.remove(&call_id)),
+                Some(_) => self.between.push(call_id),
+                None => {}
+            }
+        }
+        lost
     }
 }
