@@ -481,6 +481,7 @@ impl HttpContext for Adapter {
 impl Adapter {
     fn send(&mut self, outgoing: Outgoing) {
         const MAP: MapType = MapType::HttpRequestHeaders;
+        keep_routable();
         host::set_header(MAP, ":path", &outgoing.path);
         host::set_header(MAP, ":authority", &outgoing.authority);
         // Answers must be readable here.
@@ -509,9 +510,17 @@ fn strip(stale: &[String]) {
     }
 }
 
+/// Envoy finds no route for a request without this header, and follows no redirect without a route. The map of headers
+/// is one for all attempts and for the redirect, so that providers see it too: hence a constant, which says nothing of
+/// the caller.
+fn keep_routable() {
+    host::set_header(MapType::HttpRequestHeaders, "x-forwarded-proto", "https");
+}
+
 /// Makes the caller's request the question for another plan.
 fn ask_for_plan() {
     const MAP: MapType = MapType::HttpRequestHeaders;
+    keep_routable();
     host::set_header(MAP, ":path", REPLAN_PATH);
     host::set_header(MAP, ":authority", "attache");
     host::set_header(MAP, "content-length", "0");
