@@ -70,20 +70,8 @@ pub trait Ledger: Send + Sync {
 /// with the in-process twin and says so.
 #[async_trait]
 pub trait Counters: Send + Sync {
-    /// Adds all charges atomically under a lease; after `lease` without settling they are taken back.
-    async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError>;
-    /// Replaces what `id` reserved by `actual` (same counters). Settling twice is settling once: returns false
-    /// when `id` is unknown or settled already.
-    async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError>;
-    /// Current values, 0 where there is none.
-    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError>;
-    /// Counts a failure of a deployment; when more than `allowed_fails` fell within `cooldown`, cools it down
-    /// (at once if `retry_after` is given, for that long) and returns until when. The later deadline wins.
-    async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError>;
-    /// Deployments cooling now, with their deadline in Unix milliseconds.
-    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError>;
     /// Picks a candidate with room and charges it, atomically, under a lease. Asking again with an id that holds a
-    /// lease already answers with what it holds, and charges nothing.
+    /// lease already answers with what it holds, and charges nothing. No counter is to be charged twice.
     async fn admit(&self, _admission: &Admission) -> Result<Admitted, StoreError> {
         Err(StoreError::Broken { backend: "counters", reason: "admit".into() })
     }
@@ -91,11 +79,13 @@ pub trait Counters: Send + Sync {
     async fn settle_all(&self, _settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
         Err(StoreError::Broken { backend: "counters", reason: "settle_all".into() })
     }
-    /// Counts outcomes, in one round trip, and opens or closes circuit breakers. The later deadline of an open one wins.
+    /// Counts outcomes, in one round trip, and opens or closes circuit breakers. The later deadline of an open one
+    /// wins. Of one observation the failures come first: a success beside them closes nothing.
     async fn observe(&self, _outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
         Err(StoreError::Broken { backend: "counters", reason: "observe".into() })
     }
-    /// Every circuit breaker that is not closed, half-open ones included.
+    /// Every circuit breaker that is not closed, half-open ones included. One that nobody probes is forgotten an hour
+    /// after its deadline.
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
         Err(StoreError::Broken { backend: "counters", reason: "circuits".into() })
     }
@@ -110,6 +100,56 @@ pub trait Counters: Send + Sync {
     /// All samples of all replicas, oldest first per deployment and kind.
     async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
         Err(StoreError::Broken { backend: "counters", reason: "samples".into() })
+    }
+    /// Adds all charges atomically under a lease; after `lease` without settling they are taken back.
+    async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError> {
+        let limited = |charge: &Charge| Limited {
+            counter: charge.counter.clone(),
+            amount: charge.amount,
+            ttl: charge.ttl,
+            limit: None,
+        };
+        let charges = charges.iter().map(limited).collect();
+        let candidates = vec![Candidate { tier: 0, charges, probe: None }];
+        let pick = Pick::First;
+        self.admit(&Admission { id: id.to_owned(), lease, required: Vec::new(), candidates, pick }).await?;
+        Ok(())
+    }
+    /// As [`Counters::settle_all`], of one.
+    async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
+        let settlement = Settlement { id: id.to_owned(), actual: actual.to_vec() };
+        Ok(self.settle_all(&[settlement]).await? == [true])
+    }
+    /// As [`Counters::values`].
+    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
+        let counter = |name: &String| match name.rsplit_once(':') {
+            Some((base, window)) => Counter::new(base, window.parse().unwrap_or_default()),
+            None => Counter::new(name.as_str(), 0),
+        };
+        self.values(&counters.iter().map(counter).collect::<Vec<_>>()).await
+    }
+    /// Counts a failure of a deployment; when more than `allowed_fails` fell within `cooldown`, cools it down
+    /// (at once if `retry_after` is given, for that long) and returns until when. The later deadline wins.
+    async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError> {
+        let (cooldown, trip) = match failure.retry_after {
+            Some(wait) => (wait, Trip::Now),
+            None => {
+                let (allowed, window) = (failure.allowed_fails, failure.cooldown);
+                (window, Trip::Count { kind: String::new(), allowed, window })
+            }
+        };
+        let failures = vec![Failure { reason: String::new(), cooldown, trip }];
+        let observation = Observation { deployment: failure.deployment.clone(), successes: 0, failures };
+        Ok(match self.observe(&[observation]).await?.pop() {
+            Some(Transition::Opened(circuit)) => Some(circuit.until_ms),
+            _ => None,
+        })
+    }
+    /// Deployments cooling now, with their deadline in Unix milliseconds.
+    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let now = memory::wall_ms();
+        let open = self.circuits().await?.into_iter().filter(|circuit| circuit.until_ms > now);
+        Ok(open.map(|circuit| (circuit.deployment, circuit.until_ms)).collect())
     }
     /// Is the backend reachable?
     async fn ping(&self) -> Result<(), StoreError>;
@@ -132,6 +172,12 @@ const PROBE: Duration = Duration::from_millis(500);
 const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 /// Longest cooldown, whatever an upstream's `retry-after` says.
 const MAX_COOLDOWN: Duration = Duration::from_secs(86_400);
+/// How long after its deadline a breaker that nobody probes stays half-open.
+const FORGET_CIRCUIT: Duration = Duration::from_secs(3_600);
+/// Samples kept per deployment and speed, whatever the configuration says.
+const MAX_SAMPLES: usize = 1_000;
+/// Deployments and speeds that samples are kept of.
+const MAX_SAMPLE_NAMES: usize = 40_000;
 
 /// Opens the database and brings its tables up to date.
 ///

@@ -2,20 +2,34 @@ use std::future::Future;
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, RedisError, RedisResult, Script, ScriptInvocation};
+use ::redis::{Client, RedisError, RedisResult, RedisWrite};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use super::{Charge, Cooldown, Counters, MAX_AMOUNT, MAX_COOLDOWN, StoreError};
+use super::memory::wall_ms;
+use super::{
+    Admission, Admitted, Circuit, Counter, Counters, MAX_COOLDOWN, MAX_SAMPLE_NAMES, MAX_SAMPLES,
+    Observation, Sample, Settlement, StoreError, Transition,
+};
 use crate::config::Secret;
+
+mod encode;
+mod script;
+
+pub(super) use encode::Place;
+use script::{Call, Script};
 
 const BACKEND: &str = "redis";
 /// One hash tag for all keys: a script's keys must share a slot in Cluster.
 const PREFIX: &str = "attache:{counters}:";
 /// Limit of one connection attempt, DNS included. Attempts run beside the requests, which wait for none.
 const CONNECT: Duration = Duration::from_secs(1);
-/// Keys per script call.
-const READ_CHUNK: usize = 1_000;
+/// Settlements, observations, samples per script call: no call holds up the requests of others for long.
+const BATCH: usize = 500;
+/// Counters read per script call.
+const READ_CHUNK: usize = 10_000;
+/// All samples of all deployments are a large answer that no request waits for.
+const SAMPLES_PATIENCE: u32 = 10;
 
 /// Counters shared by replicas. Every operation is one script, hence atomic.
 pub struct RedisCounters {
@@ -26,11 +40,12 @@ pub struct RedisCounters {
 }
 
 struct Scripts {
-    reserve: Script,
+    admit: Script,
     settle: Script,
-    read: Script,
-    failure: Script,
-    cooling: Script,
+    values: Script,
+    observe: Script,
+    circuits: Script,
+    samples: Script,
 }
 
 impl RedisCounters {
@@ -38,13 +53,13 @@ impl RedisCounters {
     pub fn new(url: &Secret, deadline: Duration) -> Result<Self, StoreError> {
         let client = Client::open(url.expose()).map_err(|error| broken(&error))?;
         let connection = ArcSwap::from_pointee(manager(&client).map_err(|error| broken(&error))?);
-        let leased = |body: &str| Script::new(&format!("{}{body}", include_str!("lua/common.lua")));
         let scripts = Scripts {
-            reserve: leased(include_str!("lua/reserve.lua")),
-            settle: leased(include_str!("lua/settle.lua")),
-            read: leased(include_str!("lua/read.lua")),
-            failure: Script::new(include_str!("lua/failure.lua")),
-            cooling: Script::new(include_str!("lua/cooling.lua")),
+            admit: Script::new(include_str!("lua/admit.lua")),
+            settle: Script::new(include_str!("lua/settle.lua")),
+            values: Script::new(include_str!("lua/values.lua")),
+            observe: Script::new(include_str!("lua/observe.lua")),
+            circuits: Script::new(include_str!("lua/circuits.lua")),
+            samples: Script::new(include_str!("lua/samples.lua")),
         };
         Ok(Self { client, connection, deadline, scripts })
     }
@@ -74,14 +89,12 @@ impl RedisCounters {
         }
     }
 
-    async fn run<T: ::redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        // EVALSHA, and SCRIPT LOAD when the server does not know the script (restart, failover, flush).
-        let once = async || call.invoke_async(&mut self.connection()).await;
+    async fn run<T: ::redis::FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
         let twice = async {
-            match once().await {
+            match call.run(&mut self.connection()).await {
                 // Redis closed an idle connection: no reason to degrade. Twice is once for reservations and
-                // settlements; a failure may be counted twice.
-                Err(error) if error.is_connection_dropped() => once().await,
+                // settlements; an outcome or a sample may be counted twice.
+                Err(error) if error.is_connection_dropped() => call.run(&mut self.connection()).await,
                 answer => answer,
             }
         };
@@ -98,6 +111,47 @@ impl RedisCounters {
             let _: RedisResult<()> = ::redis::cmd("PING").query_async(&mut first).await;
         });
     }
+
+    /// As [`Counters::admit`], with the values that the charged counters have now.
+    pub(super) async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+        let mut call = self.scripts.admit.call();
+        encode::admission(&mut call.command, admission);
+        let answer: Vec<i64> = self.run(&call).await?;
+        encode::place(&answer)
+    }
+
+    /// As [`Counters::settle_all`]. `unknown` says which of them the server may never have heard of: they were
+    /// admitted while it was away, and are counted all the same, though only once.
+    pub(super) async fn settle_told(
+        &self,
+        settlements: &[Settlement],
+        unknown: impl Fn(usize) -> bool,
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut settled = Vec::with_capacity(settlements.len());
+        for chunk in settlements.chunks(BATCH) {
+            let mut call = self.scripts.settle.call();
+            call.command.arg(chunk.len());
+            for (index, Settlement { id, actual }) in (settled.len()..).zip(chunk) {
+                encode::settlement(&mut call.command, id, unknown(index), actual);
+            }
+            settled.extend(self.run::<Vec<bool>>(&call).await?);
+        }
+        Ok(settled)
+    }
+
+    /// Takes over circuit breakers that opened while the server was away. The later deadline wins.
+    pub(super) async fn enter(&self, circuits: &[Circuit]) -> Result<(), StoreError> {
+        let now = wall_ms();
+        for chunk in circuits.chunks(BATCH) {
+            let mut call = self.scripts.observe.call();
+            call.command.arg(chunk.len());
+            for circuit in chunk {
+                encode::entry(&mut call.command, circuit, now);
+            }
+            let _: Vec<encode::CircuitAnswer> = self.run(&call).await?;
+        }
+        Ok(())
+    }
 }
 
 fn manager(client: &Client) -> RedisResult<ConnectionManager> {
@@ -109,20 +163,12 @@ fn manager(client: &Client) -> RedisResult<ConnectionManager> {
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
-fn counter_key(counter: &str) -> String {
-    format!("{PREFIX}value:{counter}")
-}
-
 fn leases_key() -> String {
     format!("{PREFIX}leases")
 }
 
-fn lease_prefix() -> String {
-    format!("{PREFIX}lease:")
-}
-
-fn cooling_key() -> String {
-    format!("{PREFIX}cooling")
+fn samples_key() -> String {
+    format!("{PREFIX}samples")
 }
 
 /// At least 1: a TTL of 0 would mean "delete" to Redis.
@@ -130,56 +176,92 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 10 * 366 * 86_400_000)
 }
 
-fn leased<'a>(script: &'a Script, id: &str, lease: Duration, charges: &[Charge]) -> ScriptInvocation<'a> {
-    let mut call = script.key(leases_key());
-    call.key(format!("{}{id}", lease_prefix())).arg(lease_prefix()).arg(id).arg(millis(lease));
-    for charge in charges {
-        // A number that Redis cannot add would stop the script halfway.
-        call.key(counter_key(&charge.counter.to_string()))
-            .arg(charge.amount.min(MAX_AMOUNT))
-            .arg(millis(charge.ttl));
-    }
-    call
+/// At most [`MAX_COOLDOWN`].
+fn short_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.min(MAX_COOLDOWN).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[async_trait]
 impl Counters for RedisCounters {
-    async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError> {
-        let _: u8 = self.run(&leased(&self.scripts.reserve, id, lease, charges)).await?;
-        Ok(())
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+        Ok(self.place(admission).await?.admitted)
     }
 
-    async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
-        self.run(&leased(&self.scripts.settle, id, Duration::ZERO, actual)).await
+    async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
+        self.settle_told(settlements, |_| false).await
     }
 
-    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
+    async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
+        let mut transitions = Vec::new();
+        for chunk in outcomes.chunks(BATCH) {
+            let mut call = self.scripts.observe.call();
+            call.command.arg(chunk.len());
+            for outcome in chunk {
+                encode::observation(&mut call.command, outcome);
+            }
+            let answer: Vec<encode::CircuitAnswer> = self.run(&call).await?;
+            transitions.extend(answer.into_iter().map(encode::transition));
+        }
+        Ok(transitions)
+    }
+
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
+        let answer: Vec<encode::CircuitAnswer> = self.run(&self.scripts.circuits.call()).await?;
+        Ok(answer.into_iter().map(encode::circuit).collect())
+    }
+
+    async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
         let mut values = Vec::with_capacity(counters.len());
         for chunk in counters.chunks(READ_CHUNK) {
-            let mut call = self.scripts.read.key(leases_key());
-            call.arg(lease_prefix());
+            let mut call = self.scripts.values.call();
             for counter in chunk {
-                call.key(counter_key(counter));
+                call.command.write_arg_fmt(format_args!("{counter}"));
             }
-            let found: Vec<Option<u64>> = self.run(&call).await?;
-            values.extend(found.into_iter().map(Option::unwrap_or_default));
+            values.extend(self.run::<Vec<u64>>(&call).await?);
         }
         Ok(values)
     }
 
-    async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError> {
-        let mut call = self.scripts.failure.key(format!("{PREFIX}failures:{}", failure.deployment));
-        call.key(cooling_key()).arg(&failure.deployment).arg(u64::from(failure.allowed_fails) + 1);
-        call.arg(short_millis(failure.cooldown));
-        match failure.retry_after {
-            Some(wait) => call.arg(short_millis(wait)),
-            None => call.arg(""),
-        };
-        self.run(&call).await
+    async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
+        for chunk in samples.chunks(BATCH) {
+            let mut call = self.scripts.samples.call();
+            call.command.arg(keep.clamp(1, MAX_SAMPLES)).arg(short_millis(ttl).max(1)).arg(MAX_SAMPLE_NAMES);
+            encode::samples(&mut call.command, chunk);
+            let _: i64 = self.run(&call).await?;
+        }
+        Ok(())
     }
 
-    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.run(&self.scripts.cooling.key(cooling_key())).await
+    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
+        let mut read = ::redis::cmd("HGETALL");
+        read.arg(samples_key());
+        let limit = self.deadline.saturating_mul(SAMPLES_PATIENCE);
+        let fields: Vec<(String, String)> = self
+            .limited(limit, async {
+                match read.query_async(&mut self.connection()).await {
+                    Err(error) if error.is_connection_dropped() => {
+                        read.query_async(&mut self.connection()).await
+                    }
+                    answer => answer,
+                }
+            })
+            .await?;
+        let (mut samples, mut over) = (Vec::new(), Vec::new());
+        let now = wall_ms();
+        for (name, value) in &fields {
+            let Some((speed, deployment, numbers)) = encode::kept(name, value, now) else {
+                over.push(name);
+                continue;
+            };
+            samples.extend(numbers.map(|micros| Sample { deployment: deployment.to_owned(), speed, micros }));
+        }
+        if !over.is_empty() {
+            // Deployments that were removed, or had no request for long.
+            let mut forget = ::redis::cmd("HDEL");
+            forget.arg(samples_key()).arg(over);
+            let _: i64 = self.limited(limit, forget.query_async(&mut self.connection())).await?;
+        }
+        Ok(samples)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -191,16 +273,16 @@ impl Counters for RedisCounters {
     }
 }
 
-fn short_millis(duration: Duration) -> u64 {
-    u64::try_from(duration.min(MAX_COOLDOWN).as_millis()).unwrap_or(u64::MAX)
-}
-
 fn unavailable(reason: String) -> StoreError {
     StoreError::Unavailable { backend: BACKEND, reason }
 }
 
 fn broken(error: &RedisError) -> StoreError {
     StoreError::Broken { backend: BACKEND, reason: error.to_string() }
+}
+
+fn broken_answer(script: &str) -> StoreError {
+    StoreError::Broken { backend: BACKEND, reason: format!("unreadable answer of {script}") }
 }
 
 /// What a script says of its own data is a bug; everything else (connection, loading, read-only replica, out of

@@ -7,24 +7,28 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::memory::Memory;
-use super::{Charge, Cooldown, Counters, StoreError};
+use super::redis::{Place, RedisCounters};
+use super::{
+    Admission, Admitted, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError, Transition,
+};
 
 /// Settlements kept for the backend while it is away. Beyond it the oldest are given up: their leases end by
 /// themselves, and the backend counts too little instead of this process growing without bound.
 const MAX_MISSED: usize = 10_000;
-/// Lease of an amount that is posted after the fact, between its two calls.
-const POSTING: Duration = Duration::from_secs(5);
+/// Settlements told at once when the backend is back.
+const TELL: usize = 500;
 
-/// Counters that go on in process while their shared backend is away.
+/// Redis counters that go on in process while Redis is away.
 ///
-/// The in-process twin follows along while all is well (own reservations, values read, cooldowns), so that it
-/// goes on from the last known numbers. When the backend is back it is told what was settled meanwhile.
+/// The in-process twin follows along while all is well (own reservations with the values that Redis tells, circuit
+/// breakers, samples), so that it goes on from the last known numbers. When Redis is back it is told what was
+/// settled meanwhile, and which breakers opened.
 pub struct Resilient {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    primary: Arc<dyn Counters>,
+    primary: Arc<RedisCounters>,
     twin: Memory,
     degraded: AtomicBool,
     missed: Mutex<VecDeque<Missed>>,
@@ -33,15 +37,14 @@ struct Inner {
 
 #[derive(Debug, Clone)]
 struct Missed {
-    id: String,
-    actual: Vec<Charge>,
+    settlement: Settlement,
     /// Reserved in the twin only, so the backend has no lease to settle.
     local: bool,
 }
 
 impl Resilient {
     /// Probes a lost `primary` every `probe`. Needs a Tokio runtime once it is used.
-    pub fn new(primary: Arc<dyn Counters>, probe: Duration) -> Self {
+    pub fn new(primary: Arc<RedisCounters>, probe: Duration) -> Self {
         let inner = Inner {
             primary,
             twin: Memory::default(),
@@ -68,8 +71,14 @@ impl Inner {
     }
 
     /// The answer of the backend, or `None` when it is away (and this process degraded).
-    fn answered<T>(self: &Arc<Self>, answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-        match answer {
+    async fn ask<T>(
+        self: &Arc<Self>,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<Option<T>, StoreError> {
+        if self.is_degraded() {
+            return Ok(None);
+        }
+        match call.await {
             Ok(value) => Ok(Some(value)),
             Err(error @ StoreError::Unavailable { .. }) => {
                 self.degrade(&error);
@@ -91,33 +100,32 @@ impl Inner {
         queue.push_back(missed);
     }
 
-    /// Tells the backend of settlements that it missed.
+    /// Tells the backend of settlements and circuit breakers that it missed.
     async fn catch_up(&self) -> Result<usize, StoreError> {
         let mut told = 0;
         loop {
-            let Some(missed) = self.missed.lock().pop_front() else { return Ok(told) };
-            if let Err(error) = self.tell(&missed).await {
-                // Back in front: nothing is lost, and what was told already is not told twice.
-                self.missed.lock().push_front(missed);
+            let batch: Vec<Missed> = {
+                let mut queue = self.missed.lock();
+                let batch = queue.len().min(TELL);
+                queue.drain(..batch).collect()
+            };
+            if batch.is_empty() {
+                break;
+            }
+            let settlements: Vec<Settlement> = batch.iter().map(|missed| missed.settlement.clone()).collect();
+            let local = |index: usize| batch.get(index).is_some_and(|missed| missed.local);
+            if let Err(error) = self.primary.settle_told(&settlements, local).await {
+                // Back in front: nothing is lost, and what was told already is not counted twice.
+                let mut queue = self.missed.lock();
+                for missed in batch.into_iter().rev() {
+                    queue.push_front(missed);
+                }
                 return Err(error);
             }
-            told += 1;
+            told += batch.len();
         }
-    }
-
-    async fn tell(&self, missed: &Missed) -> Result<(), StoreError> {
-        let known = self.primary.settle(&missed.id, &missed.actual).await?;
-        if !known && missed.local {
-            self.post(&missed.id, &missed.actual).await?;
-        }
-        Ok(())
-    }
-
-    /// Counts amounts that the backend holds no reservation for.
-    async fn post(&self, id: &str, actual: &[Charge]) -> Result<(), StoreError> {
-        self.primary.reserve(id, actual, POSTING).await?;
-        self.primary.settle(id, actual).await?;
-        Ok(())
+        self.primary.enter(&self.twin.untold_circuits()).await?;
+        Ok(told)
     }
 }
 
@@ -128,7 +136,13 @@ async fn probe(inner: Weak<Inner>, every: Duration) {
         if inner.primary.ping().await.is_err() {
             continue;
         }
-        let Ok(told) = inner.catch_up().await else { continue };
+        let told = match inner.catch_up().await {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::debug!(%error, "shared counters answer, but not yet to scripts");
+                continue;
+            }
+        };
         inner.degraded.store(false, Ordering::Release);
         tracing::info!(settlements = told, "shared counters are back");
         // A settlement may have been queued between the last look and the change.
@@ -141,68 +155,80 @@ async fn probe(inner: Weak<Inner>, every: Duration) {
 
 #[async_trait]
 impl Counters for Resilient {
-    async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError> {
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         let inner = &self.inner;
-        let shared = !inner.is_degraded()
-            && inner.answered(inner.primary.reserve(id, charges, lease).await)?.is_some();
-        inner.twin.reserve_entry(id, charges, lease, !shared);
+        let was_degraded = inner.is_degraded();
+        if let Some(Place { admitted, values }) = inner.ask(inner.primary.place(admission)).await? {
+            if let Admitted::Candidate(candidate) = admitted {
+                inner.twin.enter(admission, candidate, &values);
+            }
+            return Ok(admitted);
+        }
+        let admitted = inner.twin.admit_alone(admission);
+        if !was_degraded && !matches!(admitted, Admitted::Candidate(_)) {
+            // Redis may have admitted it all the same, only too late: nobody will settle that.
+            let settlement = Settlement { id: admission.id.clone(), actual: Vec::new() };
+            inner.miss(Missed { settlement, local: false });
+        }
+        Ok(admitted)
+    }
+
+    async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
+        let inner = &self.inner;
+        let entries: Vec<Option<bool>> =
+            settlements.iter().map(|s| inner.twin.settle_entry(&s.id, &s.actual)).collect();
+        // Reserved while the backend was away, perhaps settled after its return.
+        let local = |index: usize| entries.get(index) == Some(&Some(true));
+        if let Some(settled) = inner.ask(inner.primary.settle_told(settlements, local)).await? {
+            return Ok(settled);
+        }
+        for (index, settlement) in settlements.iter().enumerate() {
+            inner.miss(Missed { settlement: settlement.clone(), local: local(index) });
+        }
+        Ok(entries.iter().map(Option::is_some).collect())
+    }
+
+    async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
+        let inner = &self.inner;
+        if let Some(transitions) = inner.ask(inner.primary.observe(outcomes)).await? {
+            inner.twin.follow(outcomes, &transitions);
+            return Ok(transitions);
+        }
+        Ok(inner.twin.observe_alone(outcomes))
+    }
+
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
+        let inner = &self.inner;
+        if let Some(circuits) = inner.ask(inner.primary.circuits()).await? {
+            inner.twin.replace_circuits(&circuits);
+            return Ok(circuits);
+        }
+        inner.twin.circuits().await
+    }
+
+    async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
+        let inner = &self.inner;
+        if let Some(values) = inner.ask(inner.primary.values(counters)).await? {
+            inner.twin.learn(counters, &values);
+            return Ok(values);
+        }
+        inner.twin.values(counters).await
+    }
+
+    async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        inner.twin.add_samples(samples, keep, ttl).await?;
+        inner.ask(inner.primary.add_samples(samples, keep, ttl)).await?;
         Ok(())
     }
 
-    async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
+    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
         let inner = &self.inner;
-        let known = match inner.is_degraded() {
-            true => None,
-            false => inner.answered(inner.primary.settle(id, actual).await)?,
-        };
-        let entry = inner.twin.settle_entry(id, actual);
-        let missed = Missed { id: id.to_owned(), actual: actual.to_vec(), local: entry == Some(true) };
-        match known {
-            Some(true) => Ok(true),
-            Some(false) if missed.local => {
-                // Reserved while the backend was away, settled after its return.
-                if inner.answered(inner.post(id, actual).await)?.is_none() {
-                    inner.miss(missed);
-                }
-                Ok(true)
-            }
-            Some(false) => Ok(false),
-            None => {
-                inner.miss(missed);
-                Ok(entry.is_some())
-            }
+        if let Some(samples) = inner.ask(inner.primary.samples()).await? {
+            inner.twin.replace_samples(&samples);
+            return Ok(samples);
         }
-    }
-
-    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
-        let inner = &self.inner;
-        if !inner.is_degraded()
-            && let Some(values) = inner.answered(inner.primary.read(counters).await)?
-        {
-            inner.twin.observe(counters, &values);
-            return Ok(values);
-        }
-        inner.twin.read(counters).await
-    }
-
-    async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError> {
-        let inner = &self.inner;
-        if !inner.is_degraded()
-            && let Some(until) = inner.answered(inner.primary.record_failure(failure).await)?
-        {
-            return Ok(until);
-        }
-        inner.twin.record_failure(failure).await
-    }
-
-    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let inner = &self.inner;
-        if !inner.is_degraded()
-            && let Some(shared) = inner.answered(inner.primary.cooling().await)?
-        {
-            return Ok(inner.twin.merge_cooling(shared));
-        }
-        inner.twin.cooling().await
+        inner.twin.samples().await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

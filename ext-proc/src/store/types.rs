@@ -130,7 +130,8 @@ pub struct Limited {
     /// When the counter may be forgotten.
     pub ttl: Duration,
     /// `None`: counted only. There is room if the counter and the amount do not exceed it; an amount above the limit
-    /// counts as the limit for this question, so that a request of any size may have an empty window for itself.
+    /// counts as the limit for this question, so that a request of any size may have an empty window for itself. A
+    /// limit of 0 has room for nothing.
     pub limit: Option<u64>,
 }
 
@@ -165,7 +166,8 @@ pub struct Candidate {
     pub tier: u32,
     pub charges: Vec<Limited>,
     /// Half-open deployment: admitted only if no other request probes it. The place is free again when an outcome of
-    /// the deployment is observed, or with the lease.
+    /// the deployment is observed, when the reservation is settled, or with the lease. It is not given while the
+    /// breaker is open again, of which the caller may not have heard yet.
     pub probe: Option<String>,
 }
 

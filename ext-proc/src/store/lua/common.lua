@@ -1,33 +1,62 @@
--- Shared head of every script that touches leases.
--- KEYS[1]  sorted set: lease id by deadline (Unix milliseconds)
--- ARGV[1]  prefix of lease keys; a lease is a hash counter -> amount, with an empty field as its marker
--- All keys carry one hash tag, so the keys that the sweep finds live in the slot of those that were declared.
+-- Shared head of every script.
+-- KEYS[1]  sorted set: lease id by deadline (Unix milliseconds). The only declared key: the others are named by
+--          ARGV[1], the prefix with the hash tag, hence in the same slot.
+-- A lease is a hash: '' -> index of the candidate, '?' -> deployment that it probes, counter -> amount.
+local LEASES, P = KEYS[1], ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local at = 1
+
+-- The next argument.
+local function take()
+  at = at + 1
+  return ARGV[at]
+end
+
+local function number() return tonumber(take()) end
+
+-- Integers beyond 2^31 would print as 1e+12.
+local function integer(n) return string.format('%.0f', n) end
 
 local function keep(key, ttl)
-  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, integer(ttl)) end
 end
 
 local function add(counter, amount, ttl)
-  redis.call('INCRBY', counter, amount)
+  local value = redis.call('INCRBY', counter, amount)
   keep(counter, ttl)
+  return value
 end
 
-local function take_back(lease)
+-- Values of keys, 0 where there is none. Lua's stack limits how many one call may name.
+local function values(keys)
+  local found = {}
+  for from = 1, #keys, 1000 do
+    local chunk = redis.call('MGET', unpack(keys, from, math.min(from + 999, #keys)))
+    for i = 1, #chunk do found[from + i - 1] = tonumber(chunk[i] or 0) end
+  end
+  return found
+end
+
+local function take_back(id)
+  local lease = P .. 'lease:' .. id
   local entries = redis.call('HGETALL', lease)
   for i = 1, #entries, 2 do
-    local counter = entries[i]
+    local field, amount = entries[i], entries[i + 1]
+    if field == '?' then
+      local probe = P .. 'probe:' .. amount
+      if redis.call('GET', probe) == id then redis.call('DEL', probe) end
     -- A counter that expired is not brought back: it would have no TTL.
-    if counter ~= '' and redis.call('EXISTS', counter) == 1 then
-      local left = redis.call('DECRBY', counter, entries[i + 1])
-      if left < 0 then redis.call('INCRBY', counter, string.format('%.0f', -left)) end
+    elseif field ~= '' and redis.call('EXISTS', field) == 1 then
+      local left = redis.call('DECRBY', field, amount)
+      if left < 0 then redis.call('INCRBY', field, integer(-left)) end
     end
   end
   redis.call('DEL', lease)
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 64)) do
-  take_back(ARGV[1] .. id)
-  redis.call('ZREM', KEYS[1], id)
+-- Bounded: an idle hour is not paid for by one request.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 64)) do
+  take_back(id)
+  redis.call('ZREM', LEASES, id)
 end

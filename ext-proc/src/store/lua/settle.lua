@@ -1,12 +1,22 @@
--- KEYS  leases, lease, counters...
--- ARGV  lease prefix, id, unused, then (amount, ttl in ms) per counter
--- Returns 1, or 0 when the id holds no lease (settled, expired or never known).
-local deadline = redis.call('ZSCORE', KEYS[1], ARGV[2])
-if not deadline then return 0 end
-redis.call('ZREM', KEYS[1], ARGV[2])
-take_back(KEYS[2])
-if tonumber(deadline) <= now then return 0 end
-for i = 3, #KEYS do
-  add(KEYS[i], ARGV[2 * i - 2], tonumber(ARGV[2 * i - 1]))
+-- ARGV  prefix, count of settlements, (id, 1 if the id may be unknown here, count, (counter, amount, ttl in ms)...)...
+-- Returns per settlement 1, or 0 when the id holds no lease (settled, expired or never known).
+local answer = {}
+for i = 1, number() do
+  local id, unknown = take(), take()
+  local deadline = redis.call('ZSCORE', LEASES, id)
+  local settled = false
+  if deadline then
+    redis.call('ZREM', LEASES, id)
+    take_back(id)
+    settled = tonumber(deadline) > now
+  elseif unknown == '1' then
+    -- Reserved while this server was away. Told again after an answer was lost, it is still counted once.
+    settled = redis.call('SET', P .. 'told:' .. id, 1, 'NX', 'PX', 600000) and true or false
+  end
+  for _ = 1, number() do
+    local counter, amount, ttl = take(), take(), number()
+    if settled then add(P .. 'value:' .. counter, amount, ttl) end
+  end
+  answer[i] = settled and 1 or 0
 end
-return 1
+return answer
