@@ -481,7 +481,10 @@ impl Gate {
             return;
         }
         let status = host::header(MAP, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
-        let kept = vm::with(|vm| vm.requests.get(&self.call_id)?.in_place_of(status)).flatten();
+        let from_upstream = status < 400
+            || host::text(&["response", "code_details"]).is_some_and(|details| details == "via_upstream");
+        let kept =
+            vm::with(|vm| vm.requests.get(&self.call_id)?.in_place_of(status, from_upstream)).flatten();
         let Some(kept) = kept else { return };
         host::remove_header(MAP, "location");
         host::set_header(MAP, ":status", &kept.status.to_string());

@@ -318,10 +318,11 @@ impl Request {
         self.passes.number > number || asked
     }
 
-    /// What the client gets in place of an answer with this status, which no attempt gave.
+    /// What the client gets in place of an answer that is not the last attempt's: where Envoy made it (not
+    /// `from_upstream`), or where a step or pass without an attempt came after it.
     #[must_use]
-    pub fn in_place_of(&self, status: u16) -> Option<Kept> {
-        if !self.passes.detached {
+    pub fn in_place_of(&self, status: u16, from_upstream: bool) -> Option<Kept> {
+        if !self.passes.detached && from_upstream {
             return None;
         }
         // A redirect that was not followed is no answer at all, the sidecar's own error is one.

@@ -208,17 +208,18 @@ fn a_pass_ends_the_request_unless_another_follows() {
 fn the_last_error_stands_in_for_an_answer_that_no_attempt_gave() {
     let mut request = request();
     fail(&mut request, "d1", "a", 400);
-    assert_eq!(request.in_place_of(400), None, "its own answer");
+    assert_eq!(request.in_place_of(400, true), None, "its own answer");
+    assert!(request.in_place_of(503, false).is_some(), "the next step could not even begin");
     request.begin_replan(2_600);
-    assert_eq!(request.in_place_of(503).map(|kept| kept.status), Some(400), "the sidecar is away");
+    assert_eq!(request.in_place_of(503, true).map(|kept| kept.status), Some(400), "the sidecar is away");
     request.ask_again(None, 2_700);
     request.begin_pass().unwrap();
-    assert_eq!(request.in_place_of(429).map(|kept| kept.body), Some(b"theirs".to_vec()), "refused");
+    assert_eq!(request.in_place_of(429, true).map(|kept| kept.body), Some(b"theirs".to_vec()), "refused");
     request.begin_attempt(&to("d2", "b"), 2_800);
-    assert_eq!(request.in_place_of(200), None);
+    assert_eq!(request.in_place_of(200, true), None);
     request.begin_replan(2_900);
-    assert_eq!(request.in_place_of(429), None, "silence is no better than the sidecar's words");
-    let silent = request.in_place_of(307).unwrap();
+    assert_eq!(request.in_place_of(429, true), None, "silence is no better than the sidecar's words");
+    let silent = request.in_place_of(307, true).unwrap();
     assert_eq!((silent.status, silent.retry_after_s), (503, Some(1)), "a redirect is nothing for a client");
 }
 

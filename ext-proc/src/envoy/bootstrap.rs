@@ -281,13 +281,19 @@ fn local_replies() -> String {
     let indent = " ".repeat(12);
     let mut yaml = format!(
         "{indent}- filter:\n{indent}    or_filter:\n{indent}      filters:\n\
-         {indent}      - header_filter: {{header: {{name: {REPLY_HEADER}, present_match: true}}}}\n\
-         {indent}      - extension_filter:\n\
-         {indent}          name: envoy.access_loggers.extension_filters.cel\n\
-         {indent}          typed_config:\n\
-         {indent}            \"@type\": type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter\n\
-         {indent}            expression: response.code_details.startsWith('attache_')\n"
+         {indent}      - header_filter: {{header: {{name: {REPLY_HEADER}, present_match: true}}}}\n"
     );
+    for expression in
+        ["response.code_details.startsWith('attache_')", "response.headers['x-litellm-call-id'] != ''"]
+    {
+        yaml.push_str(&format!(
+            "{indent}      - extension_filter:\n\
+             {indent}          name: envoy.access_loggers.extension_filters.cel\n\
+             {indent}          typed_config:\n\
+             {indent}            \"@type\": type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter\n\
+             {indent}            expression: \"{expression}\"\n"
+        ));
+    }
     for reply in local_reply_table() {
         let kind = kind_of_status(reply.status);
         yaml.push_str(&format!("{indent}- filter: {{{}}}\n", reply.filter));
