@@ -70,7 +70,7 @@ impl Memory {
     }
 
     fn observe_as(&self, outcomes: &[Observation], local: bool) -> Vec<Transition> {
-        let now = Now::now();
+        let now = Now::read();
         let mut state = self.state.lock();
         let observe = |outcome: &Observation| {
             if outcome.successes > 0 || !outcome.failures.is_empty() {
@@ -83,7 +83,7 @@ impl Memory {
 
     /// Follows what the shared backend made of outcomes.
     pub(super) fn follow(&self, outcomes: &[Observation], transitions: &[Transition]) {
-        let now = Now::now();
+        let now = Now::read();
         let mut state = self.state.lock();
         for outcome in outcomes {
             state.counts.free_probe(&outcome.deployment);
@@ -95,11 +95,11 @@ impl Memory {
 
     /// Circuit breakers that the shared backend may not know.
     pub(super) fn untold_circuits(&self) -> Vec<Circuit> {
-        self.state.lock().breakers.untold(Now::now())
+        self.state.lock().breakers.untold(Now::read())
     }
 
     pub(super) fn replace_circuits(&self, shared: &[Circuit]) {
-        self.state.lock().breakers.replace(Now::now(), shared);
+        self.state.lock().breakers.replace(Now::read(), shared);
     }
 
     pub(super) fn replace_samples(&self, shared: &[Sample]) {
@@ -124,7 +124,7 @@ impl Counters for Memory {
     }
 
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        Ok(self.state.lock().breakers.list(Now::now()))
+        Ok(self.state.lock().breakers.list(Now::read()))
     }
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
@@ -156,7 +156,7 @@ pub(super) struct Now {
 }
 
 impl Now {
-    fn now() -> Self {
+    fn read() -> Self {
         Self { at: Instant::now(), wall_ms: wall_ms() }
     }
 

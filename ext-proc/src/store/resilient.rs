@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,11 +9,12 @@ use parking_lot::Mutex;
 use super::memory::Memory;
 use super::redis::{Place, RedisCounters};
 use super::{
-    Admission, Admitted, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError, Transition,
+    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError,
+    Transition,
 };
 
-/// Settlements kept for the backend while it is away. Beyond it the oldest are given up: their leases end by
-/// themselves, and the backend counts too little instead of this process growing without bound.
+/// Settlements kept for the backend while it is away, and counters that those beyond it are summed up in. Leases of
+/// the latter end by themselves.
 const MAX_MISSED: usize = 10_000;
 /// Settlements told at once when the backend is back.
 const TELL: usize = 500;
@@ -31,8 +32,52 @@ struct Inner {
     primary: Arc<RedisCounters>,
     twin: Memory,
     degraded: AtomicBool,
-    missed: Mutex<VecDeque<Missed>>,
+    missed: Mutex<Queue>,
     probe: Duration,
+}
+
+/// What Redis is to be told when it is back.
+#[derive(Debug, Default)]
+struct Queue {
+    settlements: VecDeque<Missed>,
+    /// Sums of the settlements that found no place: a long outage forgets no money.
+    sums: HashMap<Counter, (u64, Duration)>,
+}
+
+impl Queue {
+    fn push(&mut self, missed: Missed) {
+        if self.settlements.len() >= MAX_MISSED
+            && let Some(oldest) = self.settlements.pop_front()
+        {
+            self.sum(oldest.settlement.actual);
+        }
+        self.settlements.push_back(missed);
+    }
+
+    fn sum(&mut self, charges: Vec<Charge>) {
+        for Charge { counter, amount, ttl } in charges {
+            if self.sums.len() >= MAX_MISSED && !self.sums.contains_key(&counter) {
+                continue;
+            }
+            let sum = self.sums.entry(counter).or_default();
+            *sum = (sum.0.saturating_add(amount), sum.1.max(ttl));
+        }
+    }
+
+    /// The next to tell; the sums come as settlements of their own.
+    fn take(&mut self) -> Vec<Missed> {
+        let batch = self.settlements.len().min(TELL);
+        if batch > 0 {
+            return self.settlements.drain(..batch).collect();
+        }
+        let charges = self.sums.drain().map(|(counter, (amount, ttl))| Charge { counter, amount, ttl });
+        let charges: Vec<Charge> = charges.collect();
+        let settlement = |chunk: &[Charge]| {
+            let id = format!("sums/{:032x}", rand::random::<u128>());
+            Missed { settlement: Settlement { id, actual: chunk.to_vec() }, local: true }
+        };
+        charges.chunks(TELL).map(settlement).collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -93,22 +138,14 @@ impl Inner {
     }
 
     fn miss(&self, missed: Missed) {
-        let mut queue = self.missed.lock();
-        if queue.len() >= MAX_MISSED {
-            queue.pop_front();
-        }
-        queue.push_back(missed);
+        self.missed.lock().push(missed);
     }
 
     /// Tells the backend of settlements and circuit breakers that it missed.
     async fn catch_up(&self) -> Result<usize, StoreError> {
         let mut told = 0;
         loop {
-            let batch: Vec<Missed> = {
-                let mut queue = self.missed.lock();
-                let batch = queue.len().min(TELL);
-                queue.drain(..batch).collect()
-            };
+            let batch = self.missed.lock().take();
             if batch.is_empty() {
                 break;
             }
@@ -118,7 +155,7 @@ impl Inner {
                 // Back in front: nothing is lost, and what was told already is not counted twice.
                 let mut queue = self.missed.lock();
                 for missed in batch.into_iter().rev() {
-                    queue.push_front(missed);
+                    queue.settlements.push_front(missed);
                 }
                 return Err(error);
             }
@@ -126,6 +163,26 @@ impl Inner {
         }
         self.primary.enter(&self.twin.untold_circuits()).await?;
         Ok(told)
+    }
+}
+
+/// A question to Redis that nobody waits for any more (the client left) may be answered all the same: what it was
+/// granted is given back.
+struct Asked<'a> {
+    inner: &'a Arc<Inner>,
+    id: &'a str,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (counters, id) = (Resilient { inner: Arc::clone(self.inner) }, self.id.to_owned());
+        runtime.spawn(async move {
+            let nothing = Settlement { id, actual: Vec::new() };
+            if let Err(error) = counters.settle_all(&[nothing]).await {
+                tracing::debug!(%error, "a place that nobody wants any more is left to its lease");
+            }
+        });
     }
 }
 
@@ -158,7 +215,10 @@ impl Counters for Resilient {
     async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         let inner = &self.inner;
         let was_degraded = inner.is_degraded();
-        if let Some(Place { admitted, values }) = inner.ask(inner.primary.place(admission)).await? {
+        let asked = Asked { inner, id: &admission.id };
+        let answer = inner.ask(inner.primary.place(admission)).await;
+        std::mem::forget(asked);
+        if let Some(Place { admitted, values }) = answer? {
             if let Admitted::Candidate(candidate) = admitted {
                 inner.twin.enter(admission, candidate, &values);
             }

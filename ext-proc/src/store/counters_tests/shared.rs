@@ -274,3 +274,46 @@ async fn a_settlement_told_twice_after_a_lost_answer_is_counted_once() {
     assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [false]);
     assert_eq!(value(&counters, "c").await, 4);
 }
+
+#[tokio::test]
+async fn a_place_that_nobody_waits_for_any_more_is_given_back() {
+    let redis = Redis::start().await;
+    let counters = resilient(&redis, PATIENT).await;
+    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    redis.freeze(true);
+    let charges = [charge("c", 1)];
+    let asking = counters.hold("left", &charges, LEASE);
+    assert!(tokio::time::timeout(Duration::from_millis(100), asking).await.is_err());
+    redis.freeze(false);
+    // Long enough for the question to be answered, and nobody but the counters knows its id.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually("the place is free", async || value(&other, "c").await == 0).await;
+    assert!(!counters.degraded());
+}
+
+#[tokio::test]
+async fn a_place_that_redis_gave_too_late_is_settled_once() {
+    let redis = Redis::start().await;
+    let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    counters.hold("late", &[charge("c", 100)], LEASE).await.unwrap();
+    let told = [Settlement { id: "late".into(), actual: vec![charge("c", 4)] }];
+    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [true]);
+    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [false]);
+    assert_eq!(value(&counters, "c").await, 4);
+}
+
+#[tokio::test]
+async fn a_long_outage_forgets_no_amounts() {
+    let mut redis = Redis::start().await;
+    let counters = resilient(&redis, PATIENT).await;
+    redis.kill();
+    for id in 0..10_500 {
+        let id = id.to_string();
+        counters.hold(&id, &[charge("money", 100)], LEASE).await.unwrap();
+        assert!(counters.end(&id, &[charge("money", 7)]).await.unwrap());
+    }
+    assert!(counters.degraded());
+    redis.launch().await;
+    eventually("it recovers", async || !counters.degraded()).await;
+    assert_eq!(value(&*counters, "money").await, 10_500 * 7);
+}

@@ -9,8 +9,10 @@ for i = 1, number() do
     redis.call('ZREM', LEASES, id)
     take_back(id)
     settled = tonumber(deadline) > now
-  elseif unknown == '1' then
-    -- Reserved while this server was away. Told again after an answer was lost, it is still counted once.
+  end
+  if unknown == '1' then
+    -- Admitted without this server (or too late for the caller). Told again after an answer was lost, it is still
+    -- counted once.
     settled = redis.call('SET', P .. 'told:' .. id, 1, 'NX', 'PX', 600000) and true or false
   end
   for _ = 1, number() do
