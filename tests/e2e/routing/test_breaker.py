@@ -6,7 +6,7 @@ import time
 import pytest
 from harness import Gateway, assert_envelope, chat, in_threads, marked
 from project import wait_for
-from world import (FACTS, add, ask, client_of, config_of, counted, expect, health, open_breakers, settled, wait_closed,
+from world import (FACTS, add, ask, client_of, config_of, counted, expect, health, health_report, open_breakers, settled, wait_closed,
                    wait_open)
 
 
@@ -58,7 +58,7 @@ def test_opens_after_more_than_allowed_and_recovers(gateway):
     assert not shown["healthy"] and "500" in str(shown), shown
     wait_for("recovery", lambda: ask(gateway, "cb-count-server").status == 200, 4, 0.1)
     wait_closed(gateway, "cb-count-server")
-    assert health(gateway)["cb-count-server"]["healthy"]
+    wait_for("health", lambda: health(gateway)["cb-count-server"]["healthy"], 1)
     # Recovered means: counting begins anew.
     fail(gateway, "cb-count-server", 2)
     assert "cb-count-server" not in open_breakers(gateway)
@@ -189,7 +189,9 @@ def test_a_credential_failure_is_reported(gateway, status):
         expect(ask(gateway, group, f"{group}-a=status:{status}"), 200, [f"{group}-b"])
     found = gateway.metrics("attache_credential_failures_total")
     assert any(f"{group}-a" in labels and value >= 1 for labels, value in found.items()), found
-    assert "credential" in str(health(gateway)[f"{group}-a"]).lower(), health(gateway)[f"{group}-a"]
+    report = health_report(gateway)
+    assert [entry for entry in report["credential_failures"] if entry["model_id"] == f"{group}-a"], report
+    assert str(status) in str(health(gateway)[f"{group}-a"]["error"])
     news = gateway.stack.sidecar.log.read_text()[len(log):]
     assert any("credential" in line and f"{group}-a" in line for line in news.splitlines()), news[-2000:]
 

@@ -58,10 +58,14 @@ def test_other_values_do_nothing(gateway):
 
 
 def test_command_line(gateway):
-    environment = {**gateway.stack.environment}
-    command = [ATTACHE, "route", "explain", "--config", gateway.stack.config, "--url", gateway.url, "--model", "ex-a"]
-    done = subprocess.run([str(part) for part in command], env=environment, text=True, capture_output=True, check=False)
+    command = [str(ATTACHE), "route", "explain", "--url", gateway.url, "ex-a"]
+    done = subprocess.run(command, env=gateway.stack.environment, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("ex-a-1", "ex-a-2", "ex-b"):
         assert name in done.stdout, done.stdout
     assert gateway.master_key not in done.stdout + done.stderr
+    done = subprocess.run([*command, "--json"], env=gateway.stack.environment, text=True, capture_output=True, check=True)
+    assert "ex-a-1" in json.dumps(json.loads(done.stdout))
+    stranger = {**gateway.stack.environment, "LITELLM_MASTER_KEY": gateway.default_key}
+    done = subprocess.run(command, env=stranger, text=True, capture_output=True, check=False)
+    assert done.returncode != 0 and "403" in done.stderr, done

@@ -19,7 +19,7 @@ def health_config(**general):
 @pytest.fixture(scope="module")
 def probed():
     """Background probes each second; deployments that fail them are left out."""
-    config = health_config(background_health_checks=True, health_check_interval=1, enable_health_check_routing=True)
+    config = health_config(background_health_checks=True, health_check_interval=1)
     config["features"] = {"pre_call_health_checks": True}
     add(config, "he-gone", "he-gone", **refused())
     with Gateway("health-probed", "embedded", config=config) as gateway:

@@ -137,15 +137,19 @@ def counted(gateway, name, minute=None):
     return sum(entry["requests"] for at, entry in minutes.items() if minute is None or int(at) == minute)
 
 
-def health(gateway):
-    """`/health` for the admin: deployments by id."""
+def health_report(gateway):
+    """`/health` for the admin."""
     answer = gateway.http.get("/health", headers={"authorization": f"Bearer {gateway.master_key}"})
     assert answer.status_code == 200, answer.text
-    body = answer.json()
-    found = {}
+    return answer.json()
+
+
+def health(gateway):
+    """The deployments of `/health` by id."""
+    body, found = health_report(gateway), {}
     for kind in ("healthy", "unhealthy"):
         for entry in body[f"{kind}_endpoints"]:
-            found[entry.get("model_id") or entry["id"]] = {**entry, "healthy": kind == "healthy"}
+            found[entry["model_id"]] = {**entry, "healthy": kind == "healthy"}
     assert body["healthy_count"] + body["unhealthy_count"] == len(found), body
     return found
 
@@ -153,8 +157,7 @@ def health(gateway):
 def open_breakers(gateway):
     """Ids of the deployments that are out of service, as the metrics say."""
     values = gateway.metrics("attache_deployment_state")
-    if not values:
-        return {label_of(labels, "deployment") for labels, value in gateway.metrics("attache_deployment_cooling").items() if value}
+    assert values, "no metric attache_deployment_state"
     return {label_of(labels, "deployment") for labels, value in values.items() if value == 2}
 
 
