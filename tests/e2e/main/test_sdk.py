@@ -136,5 +136,5 @@ def test_headers(gateway):
     assert answer.headers["x-litellm-attempted-retries"] == "0"
     assert answer.headers["x-litellm-attempted-fallbacks"] == "0"
     internals = [name for name in answer.headers if name.startswith(("x-attache", "x-envoy"))]
-    assert not internals
+    assert internals == ["x-attache-generation"]
     assert gateway.post().headers["x-litellm-call-id"] != answer.headers["x-litellm-call-id"]
