@@ -5,10 +5,11 @@ use async_trait::async_trait;
 use attache_llm::contract::{self, Ask, MASTER_KEY_HASH};
 use attache_llm::error::ApiError;
 
+use super::admission::{Estimate, Meter, Slot, Used, kinds};
 use super::plan::{Health, Planned, plan};
-use super::reserve::{Slot, estimate};
 use super::{
-    Access, Cooldowns, Decision, Deployment, LiveClusters, Snapshot, Timeouts, Verdict, now_ms, refusal,
+    Access, Breakers, Decision, Deployment, LiveClusters, Probes, Snapshot, Speeds, Strategy, Timeouts,
+    Verdict, now_ms, refusal,
 };
 use crate::store::{Counters, KeyRow, Reservation, StoreError};
 
@@ -30,7 +31,9 @@ pub struct Context<'a> {
     pub keys: &'a dyn Keys,
     pub counters: &'a Arc<dyn Counters>,
     pub live: &'a dyn LiveClusters,
-    pub cooldowns: &'a Cooldowns,
+    pub breakers: &'a Breakers,
+    pub speeds: &'a Speeds,
+    pub probes: &'a Probes,
 }
 
 /// Decides about one request: may the key use the model, and which deployments are tried in which order.
@@ -45,10 +48,10 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
     let key = caller(context.keys, &ask.key, now).await?;
     let access = key.as_deref().map_or_else(Access::everything, |row| Access::of(&row.key.models));
     let snapshot = &context.snapshot;
-    let health = Health { live: context.live, cooldowns: context.cooldowns, now_ms: now };
+    let health = Health { live: context.live, breakers: context.breakers, now_ms: now };
     let planned = plan(snapshot, &access, &health, &ask.model, &mut rand::rng())?;
     let timeouts = timeouts(snapshot, &planned, ask.stream);
-    let reservation = reserve(context.counters, &planned, ask, timeouts.total + LEASE_MARGIN).await;
+    let reservation = reserve(snapshot, context.counters, &planned, ask, timeouts.total + LEASE_MARGIN).await;
     Ok(Decision {
         plan: planned.to_steps(),
         walk: None,
@@ -81,10 +84,19 @@ async fn caller(keys: &dyn Keys, id: &str, now_ms: u64) -> Result<Option<Arc<Key
 
 /// One request and the estimated tokens on the first deployment's minute. The reservation has an empty id when
 /// the counters are away.
-async fn reserve(counters: &Arc<dyn Counters>, planned: &Planned, ask: &Ask, lease: Duration) -> Reservation {
+async fn reserve(
+    snapshot: &Snapshot,
+    counters: &Arc<dyn Counters>,
+    planned: &Planned,
+    ask: &Ask,
+    lease: Duration,
+) -> Reservation {
     let Some(first) = planned.steps.first() else { return Reservation::none(String::new()) };
-    let slot = Slot::at(now_ms(), &ask.call_id, &first.meta.id);
-    let charges = slot.charges(1, estimate(ask));
+    let minute = now_ms() / 60_000;
+    let slot = Slot { minute, call_id: &ask.call_id, pass: 0, deployment: &first.meta.id };
+    let strategy = snapshot.groups.get(&first.meta.group).map_or(&Strategy::SimpleShuffle, |g| &g.strategy);
+    let used = Used { requests: 1, tokens: Estimate::of(ask).tokens(), nanos: 0 };
+    let charges = Meter::new(snapshot, minute).actual(first, &kinds(snapshot, strategy, first), used);
     match Reservation::take(Arc::clone(counters), slot.id(), charges, lease).await {
         Ok(reservation) => reservation,
         Err(error) => {

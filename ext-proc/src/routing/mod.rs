@@ -4,7 +4,9 @@
 //! ```text
 //! decide()   key -> model access -> candidates -> order -> plan -> reservation
 //!            pure: access, order, plan          I/O: keys, counters
-//! settle()   usage record -> true tokens on the minute counters, failures of attempts -> cooldowns
+//! explain()  the same, told instead of done
+//! settle()   usage records -> true tokens on the counters, outcomes -> breakers, speeds -> samples
+//! observe()  outcomes known before their record -> breakers
 //! ```
 
 use std::sync::Arc;
@@ -13,28 +15,36 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 mod access;
-mod cooldowns;
+mod admission;
+mod breakers;
 mod decide;
 mod decision;
+mod explain;
+mod observe;
 mod order;
 mod plan;
+mod probes;
 mod refusal;
-mod reserve;
 mod settle;
 mod snapshot;
+mod speeds;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use access::Access;
-pub use cooldowns::{Cooldowns, REFRESH_INTERVAL};
+pub use breakers::{Breaker, Breakers, REFRESH_INTERVAL};
 pub use decide::{Context, Keys, decide};
 pub use decision::{Decision, PlanStep, Timeouts, Verdict};
+pub use explain::{Explanation, explain};
+pub use observe::observe;
 pub use plan::MAX_STEPS;
+pub use probes::{Health, Probes};
 pub use settle::{Settled, settle};
 pub use snapshot::{
     Affinity, Budget, CounterNames, Deployment, Group, LatencyArgs, RetryPolicy, Snapshot, Strategy, TagRules,
 };
+pub use speeds::{SPEEDS_INTERVAL, Speeds};
 
 /// The snapshot in force: requests load it once, a reload swaps it whole.
 pub type SnapshotHandle = Arc<ArcSwap<Snapshot>>;

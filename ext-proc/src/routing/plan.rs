@@ -5,7 +5,7 @@ use attache_llm::error::ApiError;
 use rand::Rng;
 
 use super::order::order;
-use super::{Access, Cooldowns, Deployment, Group, LiveClusters, PlanStep, Snapshot, refusal};
+use super::{Access, Breaker, Breakers, Deployment, Group, LiveClusters, PlanStep, Snapshot, refusal};
 
 /// Attempts in a plan at most, whatever the configuration says.
 pub const MAX_STEPS: usize = 12;
@@ -15,7 +15,7 @@ const DEFAULT_FALLBACKS: &str = "*";
 /// What is known of the deployments' health at the moment of the decision.
 pub(super) struct Health<'a> {
     pub(super) live: &'a dyn LiveClusters,
-    pub(super) cooldowns: &'a Cooldowns,
+    pub(super) breakers: &'a Breakers,
     /// Unix milliseconds.
     pub(super) now_ms: u64,
 }
@@ -103,12 +103,12 @@ fn chain<'a>(snapshot: &'a Snapshot, access: &Access<'_>, first: &'a Arc<Group>)
 /// Deployments that may be tried: live in Envoy and not cooling.
 fn candidates<'a>(group: &'a Group, health: &Health<'_>, cooling: &mut Cooling) -> Vec<&'a Arc<Deployment>> {
     let live = group.deployments.iter().filter(|d| health.live.is_live(&d.cluster));
-    live.filter(|d| match health.cooldowns.until(&d.meta.id, health.now_ms) {
-        Some(until) => {
-            cooling.note(until);
+    live.filter(|d| match health.breakers.state(&d.meta.id, health.now_ms) {
+        Breaker::Open { until_ms } => {
+            cooling.note(until_ms);
             false
         }
-        None => true,
+        Breaker::Closed | Breaker::HalfOpen => true,
     })
     .collect()
 }

@@ -1,18 +1,19 @@
-use std::collections::BTreeMap;
+//! After the request: reservations become what was really used, outcomes and speeds are counted.
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use attache_llm::contract::{AttemptOutcome, AttemptRecord, UsageRecord};
+use attache_llm::class::ErrorClass;
+use attache_llm::contract::{AttemptOutcome, AttemptRecord, Replan, UsageRecord};
 use attache_llm::usage::Usage;
 
-use super::reserve::Slot;
-use super::{Cooldowns, Snapshot};
-use crate::store::{Cooldown, Counters, StoreError};
+use super::admission::{Meter, Slot, Used, kinds};
+use super::observe::{class_of, observe_all, outcomes};
+use super::{Breakers, LatencyArgs, Snapshot, Speeds, Strategy};
+use crate::store::{Counters, Sample, Settlement, Speed};
 
-/// Longest cooldown that an upstream's `retry-after` may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
-/// Charges of deployments that had no reservation are settled at once; the lease only covers a crash between.
-const DIRECT_LEASE: Duration = Duration::from_secs(10);
+/// A timeout counts as this slow (LiteLLM's penalty), microseconds.
+const TIMED_OUT: u64 = 1_000_000_000;
 
 /// What settling a record found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,68 +26,84 @@ pub enum Settled {
     Away,
 }
 
-/// Settles a request: true tokens on the minute counters of the deployments that were tried, failures of attempts
-/// towards their cooldowns. Settling a record twice is settling it once.
+/// Settles a batch: what each request reserved is replaced by what it used, outcomes of attempts go to the circuit
+/// breakers, speeds to latency-based routing. One call to the counters for each of the three.
+///
+/// Settling a record twice is settling it once. Answers in the order of the records.
 pub async fn settle(
     snapshot: &Snapshot,
     counters: &Arc<dyn Counters>,
-    cooldowns: &Cooldowns,
-    record: &UsageRecord,
-) -> Settled {
-    let slot = record.reservation.as_deref().and_then(|id| Slot::parse(id, &record.call_id));
-    if let Some(slot) = &slot {
-        match charge(&**counters, slot, record).await {
-            Ok(true) => {}
-            Ok(false) => return Settled::Before,
-            Err(error) => {
-                tracing::debug!(call_id = record.call_id, %error, "reservation not settled; its lease will end it");
-                count_failures(snapshot, counters, cooldowns, record).await;
-                return Settled::Away;
+    breakers: &Breakers,
+    speeds: &Speeds,
+    records: &[UsageRecord],
+) -> Vec<Settled> {
+    let settled = settle_reservations(snapshot, &**counters, records).await;
+    // A request that was planned anew may have no reservation of its last pass: its attempts are news all the same.
+    let news = || {
+        let pairs = records.iter().zip(&settled);
+        pairs
+            .filter(|(record, settled)| **settled != Settled::Before || record.replans > 0)
+            .map(|(record, _)| record)
+    };
+    observe_all(snapshot, &**counters, breakers, news().flat_map(|record| outcomes(snapshot, record))).await;
+    add_samples(snapshot, &**counters, speeds, news()).await;
+    settled
+}
+
+async fn settle_reservations(
+    snapshot: &Snapshot,
+    counters: &dyn Counters,
+    records: &[UsageRecord],
+) -> Vec<Settled> {
+    let mut settled = vec![Settled::Done; records.len()];
+    let mut at = Vec::new();
+    let mut settlements = Vec::new();
+    for (index, record) in records.iter().enumerate() {
+        let Some(slot) = record.reservation.as_deref().and_then(|id| Slot::parse(id, &record.call_id)) else {
+            continue;
+        };
+        at.push(index);
+        settlements.push(settlement(snapshot, &slot, &record.attempts));
+    }
+    if settlements.is_empty() {
+        return settled;
+    }
+    match counters.settle_all(&settlements).await {
+        Ok(known) => {
+            for (index, known) in at.into_iter().zip(known) {
+                settled[index] = if known { Settled::Done } else { Settled::Before };
             }
         }
-    }
-    count_failures(snapshot, counters, cooldowns, record).await;
-    Settled::Done
-}
-
-async fn count_failures(
-    snapshot: &Snapshot,
-    counters: &Arc<dyn Counters>,
-    cooldowns: &Cooldowns,
-    record: &UsageRecord,
-) {
-    for failure in failures(snapshot, record) {
-        if let Err(error) = cooldowns.failed(&**counters, &failure).await {
-            tracing::debug!(deployment = failure.deployment, %error, "failure not counted");
+        Err(error) => {
+            tracing::debug!(%error, reservations = at.len(), "not settled; their leases will end them");
+            at.into_iter().for_each(|index| settled[index] = Settled::Away);
         }
     }
+    settled
 }
 
-/// Replaces the reservation by what the reserved deployment got, and adds what the others got.
-async fn charge(counters: &dyn Counters, slot: &Slot<'_>, record: &UsageRecord) -> Result<bool, StoreError> {
-    let mut used = used(record);
-    let (requests, tokens) = used.remove(slot.deployment).unwrap_or_default();
-    if !counters.settle(&slot.id(), &slot.charges(requests, tokens)).await? {
-        return Ok(false);
+/// What the reserved deployment got in the reserved pass. Other deployments of the plan had no limits to keep.
+fn settlement(snapshot: &Snapshot, slot: &Slot<'_>, attempts: &[AttemptRecord]) -> Settlement {
+    let mut used = Used::default();
+    let own = attempts.iter().filter(|a| a.pass == slot.pass && a.deployment == slot.deployment);
+    for attempt in own {
+        used.requests = used.requests.saturating_add(1);
+        let Some(usage) = &attempt.usage else { continue };
+        used.tokens = used.tokens.saturating_add(tokens(usage));
+        let deployment = snapshot.deployments.get(&attempt.deployment);
+        let price = deployment.and_then(|d| snapshot.price(d, attempt.model.as_deref()));
+        used.nanos = used.nanos.saturating_add(price.map_or(0, |price| price.cost(usage)));
     }
-    for (deployment, (requests, tokens)) in used {
-        let other = Slot { deployment, ..slot.clone() };
-        let charges = other.charges(requests, tokens);
-        counters.reserve(&other.id(), &charges, DIRECT_LEASE).await?;
-        counters.settle(&other.id(), &charges).await?;
-    }
-    Ok(true)
+    ended(snapshot, slot, used)
 }
 
-/// Requests and tokens per deployment.
-fn used(record: &UsageRecord) -> BTreeMap<&str, (u64, u64)> {
-    let mut used: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for attempt in &record.attempts {
-        let entry = used.entry(attempt.deployment.as_str()).or_default();
-        entry.0 += 1;
-        entry.1 = entry.1.saturating_add(attempt.usage.as_ref().map_or(0, tokens));
-    }
-    used
+fn ended(snapshot: &Snapshot, slot: &Slot<'_>, used: Used) -> Settlement {
+    let actual = snapshot.deployments.get(slot.deployment).map(|deployment| {
+        let strategy = snapshot.groups.get(&deployment.meta.group).map(|group| &group.strategy);
+        let kinds = kinds(snapshot, strategy.unwrap_or(&Strategy::SimpleShuffle), deployment);
+        Meter::new(snapshot, slot.minute).actual(deployment, &kinds, used)
+    });
+    Settlement { id: slot.id(), actual: actual.unwrap_or_default() }
 }
 
 fn tokens(usage: &Usage) -> u64 {
@@ -96,43 +113,75 @@ fn tokens(usage: &Usage) -> u64 {
     }
 }
 
-/// The failures of a request that count towards cooldowns, as `docs/routing.md` ("Cooldowns") says.
-pub(super) fn failures(snapshot: &Snapshot, record: &UsageRecord) -> Vec<Cooldown> {
-    if snapshot.disable_cooldowns {
-        return Vec::new();
+/// Settles the pass before a replan, apart from the request path: its attempts all failed and used no tokens that
+/// anyone told of.
+pub(super) fn replanned(
+    snapshot: &Arc<Snapshot>,
+    counters: &Arc<dyn Counters>,
+    call_id: &str,
+    replan: &Replan,
+) {
+    let Some(slot) = replan.reservation.as_deref().and_then(|id| Slot::parse(id, call_id)) else { return };
+    let own = replan.tried.iter().filter(|t| t.pass == slot.pass && t.deployment == slot.deployment);
+    let used = Used { requests: own.count() as u64, ..Used::default() };
+    let settlement = ended(snapshot, &slot, used);
+    let counters = Arc::clone(counters);
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        if let Err(error) = counters.settle_all(std::slice::from_ref(&settlement)).await {
+            tracing::debug!(reservation = settlement.id, %error, "not settled; its lease will end it");
+        }
+    });
+}
+
+async fn add_samples<'a>(
+    snapshot: &Snapshot,
+    counters: &dyn Counters,
+    speeds: &Speeds,
+    records: impl Iterator<Item = &'a UsageRecord>,
+) {
+    // Groups may keep different numbers of samples; nearly always there is one setting.
+    let mut by_args: Vec<(&LatencyArgs, Vec<Sample>)> = Vec::new();
+    for record in records {
+        for attempt in &record.attempts {
+            let Some(args) = latency_args(snapshot, &attempt.deployment) else { continue };
+            let Some(sample) = sample(snapshot, record, attempt) else { continue };
+            match by_args.iter_mut().find(|(known, _)| *known == args) {
+                Some((_, samples)) => samples.push(sample),
+                None => by_args.push((args, vec![sample])),
+            }
+        }
     }
-    let last = record.attempts.len().saturating_sub(1);
-    let failed = |(index, attempt): (usize, &AttemptRecord)| {
-        let hung_up = record.aborted && index == last;
-        counts(attempt, hung_up).then(|| rule(snapshot, attempt)).flatten()
+    for (args, samples) in by_args {
+        speeds.add(&samples);
+        // A sample must outlive its own second, whatever is configured.
+        let ttl = args.ttl.max(Duration::from_secs(1));
+        if let Err(error) = counters.add_samples(&samples, args.samples.max(1), ttl).await {
+            tracing::debug!(%error, "speeds not kept");
+        }
+    }
+}
+
+fn latency_args<'a>(snapshot: &'a Snapshot, deployment: &str) -> Option<&'a LatencyArgs> {
+    let group = &snapshot.deployments.get(deployment)?.meta.group;
+    match &snapshot.groups.get(group)?.strategy {
+        Strategy::Latency(args) => Some(args),
+        _ => None,
+    }
+}
+
+/// Streams are measured to their first event, whole answers per completion token.
+fn sample(snapshot: &Snapshot, record: &UsageRecord, attempt: &AttemptRecord) -> Option<Sample> {
+    let speed = if record.stream { Speed::FirstEvent } else { Speed::PerToken };
+    let micros = match attempt.outcome {
+        AttemptOutcome::Answered | AttemptOutcome::Complete if record.stream => attempt.first_event_us?,
+        AttemptOutcome::Complete => {
+            let whole = if attempt.duration_us > 0 { attempt.duration_us } else { attempt.first_event_us? };
+            whole / attempt.usage.map_or(1, |usage| usage.completion.max(1))
+        }
+        AttemptOutcome::Answered => return None,
+        _ if class_of(snapshot, record, attempt) == Some(ErrorClass::Timeout) => TIMED_OUT,
+        _ => return None,
     };
-    record.attempts.iter().enumerate().filter_map(failed).collect()
-}
-
-/// Is it the deployment's fault? `hung_up`: the client left during this attempt.
-fn counts(attempt: &AttemptRecord, hung_up: bool) -> bool {
-    match attempt.outcome {
-        // Refused, reset or timed out. Of an attempt that the client left nobody knows how it would have ended.
-        AttemptOutcome::NoAnswer => !hung_up,
-        AttemptOutcome::ErrorStatus => matches!(attempt.status, 401 | 404 | 408 | 429 | 500..=599),
-        AttemptOutcome::FailedFirstEvent | AttemptOutcome::ErrorInStream => true,
-        AttemptOutcome::Answered | AttemptOutcome::Complete => false,
-    }
-}
-
-/// The deployment's rule; `None` if it has left the configuration or never cools.
-fn rule(snapshot: &Snapshot, attempt: &AttemptRecord) -> Option<Cooldown> {
-    let deployment = snapshot.deployments.get(&attempt.deployment)?;
-    let cooldown = deployment.cooldown.unwrap_or(snapshot.cooldown);
-    if cooldown.is_zero() {
-        return None;
-    }
-    let alone = snapshot.groups.get(&deployment.meta.group).is_none_or(|g| g.deployments.len() < 2);
-    let retry_after = attempt.retry_after_s.filter(|_| attempt.status == 429 && !alone);
-    Some(Cooldown {
-        deployment: attempt.deployment.clone(),
-        allowed_fails: deployment.allowed_fails.unwrap_or(snapshot.allowed_fails),
-        cooldown,
-        retry_after: retry_after.filter(|&s| s > 0).map(|s| Duration::from_secs(s).min(MAX_RETRY_AFTER)),
-    })
+    Some(Sample { deployment: attempt.deployment.clone(), speed, micros })
 }

@@ -1,9 +1,5 @@
 //! Decisions and settlements over doubles; the builders here serve the unit tests beside the code too.
 
-mod decisions;
-mod plans;
-mod settling;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +13,10 @@ use attache_llm::provider::Provider;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::store::{Charge, Cooldown, Counters, KeyRow, NewKey, StoreError};
+use crate::store::{
+    Admission, Admitted, Charge, Circuit, Cooldown, Counter, Counters, KeyRow, Memory, NewKey, Observation,
+    Sample, Settlement, StoreError, Transition,
+};
 
 pub(crate) fn deployment(id: &str, group: &str) -> Deployment {
     let meta = serde_json::json!({
@@ -102,14 +101,16 @@ impl Keys for FakeKeys {
     }
 }
 
-/// Counters that note what they were told.
+/// Counters that count, and note what they were told; away when told to be.
 #[derive(Default)]
-struct FakeCounters {
-    away: bool,
-    reserved: Mutex<Vec<(String, Vec<Charge>, Duration)>>,
-    settled: Mutex<Vec<(String, Vec<Charge>)>>,
-    failures: Mutex<Vec<Cooldown>>,
-    cool_until: Option<u64>,
+pub(crate) struct FakeCounters {
+    pub(crate) away: bool,
+    pub(crate) inner: Memory,
+    pub(crate) admitted: Mutex<Vec<Admission>>,
+    pub(crate) settled: Mutex<Vec<Settlement>>,
+    pub(crate) observed: Mutex<Vec<Observation>>,
+    pub(crate) circuits: Mutex<Vec<Circuit>>,
+    pub(crate) samples: Mutex<Vec<(Vec<Sample>, usize, Duration)>>,
 }
 
 impl FakeCounters {
@@ -125,34 +126,58 @@ impl FakeCounters {
 impl Counters for FakeCounters {
     async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError> {
         self.check()?;
-        self.reserved.lock().push((id.into(), charges.to_vec(), lease));
-        Ok(())
+        self.inner.reserve(id, charges, lease).await
     }
 
     async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
         self.check()?;
-        let mut settled = self.settled.lock();
-        let known = self.reserved.lock().iter().any(|r| r.0 == id);
-        let first = known && settled.iter().all(|s| s.0 != id);
-        if first {
-            settled.push((id.into(), actual.to_vec()));
-        }
-        Ok(first)
+        self.inner.settle(id, actual).await
     }
 
     async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![0; counters.len()])
+        self.inner.read(counters).await
     }
 
     async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError> {
-        self.check()?;
-        self.failures.lock().push(failure.clone());
-        Ok(self.cool_until)
+        self.inner.record_failure(failure).await
     }
 
     async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        self.inner.cooling().await
+    }
+
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         self.check()?;
-        Ok(Vec::new())
+        self.admitted.lock().push(admission.clone());
+        self.inner.admit(admission).await
+    }
+
+    async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
+        self.check()?;
+        self.settled.lock().extend_from_slice(settlements);
+        self.inner.settle_all(settlements).await
+    }
+
+    async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
+        self.check()?;
+        self.observed.lock().extend_from_slice(outcomes);
+        Counters::observe(&self.inner, outcomes).await
+    }
+
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
+        self.check()?;
+        Ok(self.circuits.lock().clone())
+    }
+
+    async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
+        self.check()?;
+        self.inner.values(counters).await
+    }
+
+    async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
+        self.check()?;
+        self.samples.lock().push((samples.to_vec(), keep, ttl));
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -165,7 +190,9 @@ struct World {
     keys: FakeKeys,
     fake: Arc<FakeCounters>,
     live: Live,
-    cooldowns: Arc<Cooldowns>,
+    breakers: Arc<Breakers>,
+    speeds: Arc<Speeds>,
+    probes: Arc<Probes>,
 }
 
 impl World {
@@ -175,7 +202,9 @@ impl World {
             keys: FakeKeys::default(),
             fake: Arc::default(),
             live: Live::default(),
-            cooldowns: Cooldowns::new(),
+            breakers: Breakers::new(),
+            speeds: Speeds::new(),
+            probes: Probes::new(),
         }
     }
 
@@ -198,13 +227,16 @@ impl World {
             keys: &self.keys,
             counters: &counters,
             live: &self.live,
-            cooldowns: &self.cooldowns,
+            breakers: &self.breakers,
+            speeds: &self.speeds,
+            probes: &self.probes,
         };
         decide(&context, ask).await
     }
 
     async fn settle(&self, record: &UsageRecord) -> Settled {
-        settle(&self.snapshot, &self.counters(), &self.cooldowns, record).await
+        let records = std::slice::from_ref(record);
+        settle(&self.snapshot, &self.counters(), &self.breakers, &self.speeds, records).await[0]
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use attache_llm::contract::{Ask, UsageRecord};
+use attache_llm::contract::{Ask, AttemptReport, UsageRecord};
 use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
@@ -12,7 +12,9 @@ use super::serve::Envoy;
 use super::stores::StoreHealth;
 use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksError};
-use crate::routing::{Context, Cooldowns, Settled, SnapshotHandle, Verdict, decide, settle};
+use crate::routing::{
+    Breakers, Context, Probes, Settled, SnapshotHandle, Speeds, Verdict, decide, observe, settle,
+};
 use crate::store::Counters;
 
 /// Call ids remembered to tell a batch that Envoy sends again. A duplicate that is older is told by the database.
@@ -29,7 +31,9 @@ pub(super) struct App {
     pub(super) snapshot: SnapshotHandle,
     pub(super) envoy: Arc<dyn Envoy>,
     pub(super) reloads: Arc<ReloadState>,
-    pub(super) cooldowns: Arc<Cooldowns>,
+    pub(super) breakers: Arc<Breakers>,
+    pub(super) speeds: Arc<Speeds>,
+    pub(super) probes: Arc<Probes>,
     pub(super) stores: StoreHealth,
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
@@ -54,7 +58,9 @@ impl App {
             snapshot,
             envoy,
             reloads,
-            cooldowns: Cooldowns::new(),
+            breakers: Breakers::new(),
+            speeds: Speeds::new(),
+            probes: Probes::new(),
             stores: StoreHealth::default(),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
@@ -75,7 +81,9 @@ impl App {
             keys: &*self.keys,
             counters: &self.counters,
             live: &*self.envoy,
-            cooldowns: &self.cooldowns,
+            breakers: &self.breakers,
+            speeds: &self.speeds,
+            probes: &self.probes,
         };
         let verdict = decide(&context, ask).await;
         self.metrics.decided(&verdict, begun.elapsed());
@@ -115,11 +123,20 @@ impl App {
 
     async fn settle(&self, records: &[UsageRecord]) {
         let snapshot = self.snapshot.load_full();
-        for record in records {
-            match settle(&snapshot, &self.counters, &self.cooldowns, record).await {
-                Settled::Done | Settled::Before => {}
-                Settled::Away => self.metrics.unsettled(),
-            }
+        let settled = settle(&snapshot, &self.counters, &self.breakers, &self.speeds, records).await;
+        for _ in settled.into_iter().filter(|settled| *settled == Settled::Away) {
+            self.metrics.unsettled();
         }
+    }
+
+    /// Outcomes of attempts that are known before their request's record; never waited for.
+    pub(super) fn observe(self: &Arc<Self>, attempts: Vec<AttemptReport>) {
+        if attempts.is_empty() {
+            return;
+        }
+        let app = Arc::clone(self);
+        self.work.spawn(async move {
+            observe(&app.snapshot.load_full(), &app.counters, &app.breakers, &attempts).await;
+        });
     }
 }

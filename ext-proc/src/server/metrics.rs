@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::app::App;
-use crate::routing::Verdict;
+use crate::routing::{Breaker, Verdict};
 
 /// Upper bounds of the decision time histogram, microseconds.
 const BUCKETS_US: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000];
@@ -121,13 +121,13 @@ pub(super) fn render(app: &App) -> String {
 
 fn cooldowns(out: &mut String, app: &App) {
     let help = "Cooldowns begun or learnt from other replicas.";
-    counter(out, "cooldowns_total", help, app.cooldowns.started());
+    counter(out, "cooldowns_total", help, app.breakers.opened());
     head(out, "deployment_cooling", "gauge", "1 while a deployment cools down.");
     let (snapshot, now) = (app.snapshot.load(), crate::routing::now_ms());
     let mut ids: Vec<&String> = snapshot.deployments.keys().collect();
     ids.sort();
     for id in ids {
-        let cooling = u64::from(app.cooldowns.until(id, now).is_some());
+        let cooling = u64::from(matches!(app.breakers.state(id, now), Breaker::Open { .. }));
         line(out, &format!("deployment_cooling{{deployment=\"{}\"}}", escaped(id)), cooling);
     }
 }

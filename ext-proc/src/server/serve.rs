@@ -188,7 +188,8 @@ pub(super) async fn run(
     };
     let router = control_router(&app, xds, admin::router(state));
     let mut background = JoinSet::new();
-    background.spawn(stores::watch_cooldowns(Arc::clone(&app)));
+    background.spawn(stores::watch_breakers(Arc::clone(&app)));
+    background.spawn(stores::watch_speeds(Arc::clone(&app)));
     background.spawn(stores::watch_database(Arc::clone(&app), database));
     let listeners = listen(&options, &app, router, &mut background).await?;
     tracing::info!(socket = %options.socket.display(), health = %options.health_listen, "serving");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::app::App;
-use crate::routing::REFRESH_INTERVAL;
+use crate::routing::{REFRESH_INTERVAL, SPEEDS_INTERVAL};
 use crate::store::Database;
 
 const DATABASE_EVERY: Duration = Duration::from_secs(2);
@@ -50,15 +50,27 @@ pub(super) async fn watch_database(app: Arc<App>, database: Arc<dyn Database>) {
     }
 }
 
-/// Keeps the cooldown cache fresh for as long as the process runs.
-pub(super) async fn watch_cooldowns(app: Arc<App>) {
+/// Keeps the cache of circuit breakers fresh for as long as the process runs.
+pub(super) async fn watch_breakers(app: Arc<App>) {
     let mut ticks = interval(REFRESH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = app.cooldowns.refresh(&*app.counters).await {
-            // The counters log their outage themselves; own failures still cool.
-            tracing::debug!(%error, "cooldowns not refreshed");
+        if let Err(error) = app.breakers.refresh(&*app.counters).await {
+            // The counters log their outage themselves; own failures still count.
+            tracing::debug!(%error, "circuit breakers not refreshed");
+        }
+    }
+}
+
+/// Keeps the measured speeds fresh for as long as the process runs.
+pub(super) async fn watch_speeds(app: Arc<App>) {
+    let mut ticks = interval(SPEEDS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = app.speeds.refresh(&*app.counters).await {
+            tracing::debug!(%error, "speeds not refreshed");
         }
     }
 }

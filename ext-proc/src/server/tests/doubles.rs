@@ -11,7 +11,8 @@ use serde_json::{Value as Json, json};
 use crate::routing::LiveClusters;
 use crate::server::serve::Envoy;
 use crate::store::{
-    Charge, Cooldown, Counters, KeyRow, KeyStore, Ledger, LedgerTotals, NewKey, SpendRow, StoreError,
+    Admission, Admitted, Charge, Circuit, Cooldown, Counter, Counters, KeyRow, KeyStore, Ledger,
+    LedgerTotals, NewKey, Observation, Sample, Settlement, SpendRow, StoreError, Transition,
 };
 
 /// Keys and rows in maps.
@@ -109,12 +110,42 @@ impl Counters for FakeCounters {
         Ok(known)
     }
 
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+        self.reserved.lock().insert(admission.id.clone(), Vec::new());
+        Ok(Admitted::Candidate(0))
+    }
+
+    async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
+        let mut known = Vec::new();
+        for settlement in settlements {
+            known.push(self.settle(&settlement.id, &settlement.actual).await?);
+        }
+        Ok(known)
+    }
+
+    async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
+        let failures = outcomes.iter().map(|o| o.failures.len() as u64).sum();
+        self.failures.fetch_add(failures, Ordering::Relaxed);
+        Ok(Vec::new())
+    }
+
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
+        Ok(vec![0; counters.len()])
+    }
+
     async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
         Ok(vec![0; counters.len()])
     }
 
     async fn record_failure(&self, _: &Cooldown) -> Result<Option<u64>, StoreError> {
-        self.failures.fetch_add(1, Ordering::Relaxed);
         Ok(None)
     }
 

@@ -1,0 +1,225 @@
+//! What a request costs a deployment: its charges, their limits, and the reservation that holds them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attache_llm::contract::Ask;
+use attache_llm::path::Endpoint;
+use attache_llm::price::Price;
+use attache_llm::usage::Usage;
+
+use super::{Budget, Deployment, Snapshot, Strategy};
+use crate::store::{Charge, Counter, Limited};
+
+/// How long a minute counter is kept: its own minute and the one in which late answers settle.
+const MINUTE_TTL: Duration = Duration::from_secs(120);
+/// A place in flight outlives the lease that takes it back by this much.
+const PLACE_MARGIN: Duration = Duration::from_secs(60);
+/// Completion tokens assumed when the client names no limit.
+const DEFAULT_COMPLETION: u64 = 256;
+
+/// What a reservation is on. Its id tells all of this, so that any replica can settle it from the usage record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot<'a> {
+    /// Unix minute of the decision: its counters' windows follow from it.
+    pub(super) minute: u64,
+    pub(super) call_id: &'a str,
+    pub(super) pass: u32,
+    pub(super) deployment: &'a str,
+}
+
+impl<'a> Slot<'a> {
+    /// `{minute}/{call_id}/{pass}/{deployment}`.
+    pub(super) fn id(&self) -> String {
+        format!("{}/{}/{}/{}", self.minute, self.call_id, self.pass, self.deployment)
+    }
+
+    /// Reads an id back; `None` if it is not one of this call's.
+    pub(super) fn parse(id: &'a str, call_id: &'a str) -> Option<Self> {
+        let (minute, rest) = id.split_once('/')?;
+        let (pass, deployment) = rest.strip_prefix(call_id)?.strip_prefix('/')?.split_once('/')?;
+        Some(Self { minute: minute.parse().ok()?, call_id, pass: pass.parse().ok()?, deployment })
+    }
+}
+
+/// Tokens that a request will probably use: the prompt's estimate and every completion at its limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Estimate {
+    pub(super) input: u64,
+    pub(super) completion: u64,
+}
+
+impl Estimate {
+    pub(super) fn of(ask: &Ask) -> Self {
+        let completion = match ask.endpoint {
+            Endpoint::Embeddings => 0,
+            _ => ask.max_tokens.unwrap_or(DEFAULT_COMPLETION).saturating_mul(ask.n.unwrap_or(1)),
+        };
+        // A client may name any number; a counter must not overflow by it.
+        let bounded = |tokens: u64| tokens.min(u64::from(u32::MAX));
+        Self { input: bounded(ask.input_tokens), completion: bounded(completion) }
+    }
+
+    pub(super) fn tokens(self) -> u64 {
+        self.input.saturating_add(self.completion).min(u64::from(u32::MAX))
+    }
+
+    /// Nano-dollars; an unknown price is nothing.
+    fn cost(self, price: Option<Price>) -> u64 {
+        let usage = Usage { prompt: self.input, completion: self.completion, ..Usage::default() };
+        price.map_or(0, |price| price.cost(&usage))
+    }
+}
+
+/// What is counted for a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Rpm,
+    Tpm,
+    InFlight,
+    Budget,
+    ProviderBudget,
+}
+
+/// What a deployment's requests are charged to, and how high each may go. The first one is what its group's strategy
+/// ranks by, if it ranks by a counter.
+pub(super) type Kinds = [Option<(Kind, Option<u64>)>; 5];
+
+/// The charges of a deployment under its group's strategy (docs/routing.md, "Limits").
+pub(super) fn kinds(snapshot: &Snapshot, strategy: &Strategy, deployment: &Deployment) -> Kinds {
+    let enforced = snapshot.enforce_limits || *strategy != Strategy::SimpleShuffle;
+    let limited = |kind, limit: Option<u64>| limit.map(|limit| (kind, Some(limit)));
+    let rpm = limited(Kind::Rpm, deployment.rpm.filter(|_| enforced));
+    let tpm = limited(Kind::Tpm, deployment.tpm.filter(|_| enforced));
+    let in_flight = limited(Kind::InFlight, deployment.max_parallel);
+    let budget = limited(Kind::Budget, deployment.budget.map(|budget| budget.limit));
+    let provider =
+        provider_budget(snapshot, deployment).map(|budget| (Kind::ProviderBudget, Some(budget.limit)));
+    match strategy {
+        Strategy::UsageBased => [Some((Kind::Tpm, deployment.tpm)), rpm, in_flight, budget, provider],
+        Strategy::LeastBusy => [Some((Kind::InFlight, deployment.max_parallel)), rpm, tpm, budget, provider],
+        _ => [rpm, tpm, in_flight, budget, provider],
+    }
+}
+
+/// Must a request ask for room before it goes there?
+pub(super) fn is_limited(kinds: &Kinds) -> bool {
+    kinds.iter().flatten().any(|(_, limit)| limit.is_some())
+}
+
+pub(super) fn provider_budget<'a>(snapshot: &'a Snapshot, deployment: &Deployment) -> Option<&'a Budget> {
+    snapshot.provider_budgets.get(deployment.provider_name)
+}
+
+/// Makes charges of one decision or settlement.
+pub(super) struct Meter<'a> {
+    snapshot: &'a Snapshot,
+    /// Unix minute.
+    minute: u64,
+    /// Counters of provider budgets, named once.
+    providers: Vec<(&'a str, Arc<str>)>,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, minute: u64) -> Self {
+        let names = snapshot.provider_budgets.keys();
+        let providers = names.map(|name| (name.as_str(), Arc::from(format!("provider:{name}:budget"))));
+        Self { snapshot, minute, providers: providers.collect() }
+    }
+
+    /// Where something is counted now, and how long that is kept.
+    pub(super) fn counter(
+        &self,
+        deployment: &Deployment,
+        kind: Kind,
+        lease: Duration,
+    ) -> (Counter, Duration) {
+        let names = &deployment.counters;
+        let minute = |base: &Arc<str>| (Counter { base: Arc::clone(base), window: self.minute }, MINUTE_TTL);
+        match kind {
+            Kind::Rpm => minute(&names.rpm),
+            Kind::Tpm => minute(&names.tpm),
+            Kind::InFlight => {
+                let counter = Counter { base: Arc::clone(&names.in_flight), window: 0 };
+                (counter, lease.saturating_add(PLACE_MARGIN))
+            }
+            Kind::Budget => self.budget(&names.budget, deployment.budget.as_ref()),
+            Kind::ProviderBudget => {
+                let known = self.providers.iter().find(|(name, _)| *name == deployment.provider_name);
+                let base = known.map_or_else(|| Arc::clone(&names.budget), |(_, base)| Arc::clone(base));
+                self.budget(&base, provider_budget(self.snapshot, deployment))
+            }
+        }
+    }
+
+    fn budget(&self, base: &Arc<str>, budget: Option<&Budget>) -> (Counter, Duration) {
+        let period = budget.map_or(Duration::from_secs(60), |budget| budget.period);
+        let window = self.minute.saturating_mul(60).checked_div(period.as_secs()).unwrap_or(self.minute);
+        (Counter { base: Arc::clone(base), window }, period.saturating_add(MINUTE_TTL))
+    }
+
+    /// What is reserved for a request.
+    pub(super) fn reserve(
+        &self,
+        deployment: &Deployment,
+        kinds: &Kinds,
+        estimate: Estimate,
+        price: Option<Price>,
+        lease: Duration,
+    ) -> Vec<Limited> {
+        let charge = |&(kind, limit): &(Kind, Option<u64>)| {
+            let (counter, ttl) = self.counter(deployment, kind, lease);
+            let amount = match kind {
+                Kind::Rpm | Kind::InFlight => 1,
+                Kind::Tpm => estimate.tokens(),
+                Kind::Budget | Kind::ProviderBudget => estimate.cost(price),
+            };
+            Limited { counter, amount, ttl, limit }
+        };
+        kinds.iter().flatten().map(charge).collect()
+    }
+
+    /// What it came to. Places in flight are given back.
+    pub(super) fn actual(&self, deployment: &Deployment, kinds: &Kinds, used: Used) -> Vec<Charge> {
+        let amounts = kinds.iter().flatten().filter_map(|&(kind, _)| {
+            let amount = match kind {
+                Kind::Rpm => used.requests,
+                Kind::Tpm => used.tokens,
+                Kind::Budget | Kind::ProviderBudget => used.nanos,
+                Kind::InFlight => return None,
+            };
+            let (counter, ttl) = self.counter(deployment, kind, Duration::ZERO);
+            Some(Charge { counter, amount, ttl })
+        });
+        amounts.collect()
+    }
+
+    /// Seconds until a limit of this kind may have room again.
+    pub(super) fn wait(&self, deployment: &Deployment, kind: Kind, now_ms: u64) -> u64 {
+        let period = match kind {
+            Kind::InFlight => return 1,
+            Kind::Rpm | Kind::Tpm => 60_000,
+            Kind::Budget => period_ms(deployment.budget.as_ref()),
+            Kind::ProviderBudget => period_ms(provider_budget(self.snapshot, deployment)),
+        };
+        let into = now_ms.checked_rem(period).unwrap_or(0);
+        period.saturating_sub(into).div_ceil(1_000).max(1)
+    }
+}
+
+fn period_ms(budget: Option<&Budget>) -> u64 {
+    budget.map_or(60_000, |budget| u64::try_from(budget.period.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What attempts at one deployment really used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    pub(super) requests: u64,
+    pub(super) tokens: u64,
+    /// Nano-dollars.
+    pub(super) nanos: u64,
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;
