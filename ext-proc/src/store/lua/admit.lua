@@ -17,21 +17,25 @@ if held then
   redis.call('ZREM', LEASES, id)
 end
 
-local function limited()
-  return {key = P .. 'value:' .. take(), amount = take(), ttl = number(), limit = tonumber(take())}
+-- Charges stay where they are in ARGV, four arguments each from `first` on, and are read by position: a table for each
+-- of hundreds would take longer than Redis takes to look them up.
+local ARGS = 4
+
+-- Is there room for the charge at this position, with its counter at `value`?
+local function room(position, value)
+  local limit = tonumber(ARGV[position + 3])
+  if not limit then return true end
+  local amount = tonumber(ARGV[position + 1])
+  if limit == 0 then return amount == 0 end
+  return value + math.min(amount, limit) <= limit
 end
 
-local function room(charge, value)
-  if not charge.limit then return true end
-  local amount = tonumber(charge.amount)
-  if charge.limit == 0 then return amount == 0 end
-  return value + math.min(amount, charge.limit) <= charge.limit
-end
-
-local function read(charges)
-  local keys = {}
-  for i, charge in ipairs(charges) do keys[i] = charge.key end
-  for i, value in ipairs(values(keys)) do charges[i].value = value end
+-- Appends the counters of `count` charges to `keys`, and steps over the charges. Returns their position.
+local function name(keys, count)
+  local first = at + 1
+  for i = 0, count - 1 do keys[#keys + 1] = P .. 'value:' .. ARGV[first + i * ARGS] end
+  at = at + count * ARGS
+  return first
 end
 
 local function probed(deployment)
@@ -41,74 +45,66 @@ local function probed(deployment)
   return circuit and tonumber(string.match(circuit, '^%d+')) > now
 end
 
-local required = {}
-for i = 1, number() do required[i] = limited() end
-read(required)
-for i, charge in ipairs(required) do
-  if not room(charge, charge.value) then return {REFUSED, i - 1, charge.value} end
+local required, keys = {count = number()}, {}
+required.first = name(keys, required.count)
+for i, value in ipairs(values(keys)) do
+  if not room(required.first + (i - 1) * ARGS, value) then return {REFUSED, i - 1, value} end
 end
 
-local count = number()
-local function candidate()
-  local found = {tier = number(), probe = take(), charges = {}}
-  for i = 1, number() do found.charges[i] = limited() end
-  return found
-end
-
--- Index of the first charge without room, -1 for a taken probe, nil if there is room.
-local function obstacle(c)
-  for i, charge in ipairs(c.charges) do
-    if not room(charge, charge.value) then return i - 1 end
-  end
-  if c.probe ~= '' and probed(c.probe) then return -1 end
-end
-
-local best, best_index, best_weight
+-- The best so far, and its value.
+local best, lowest
 local reasons = {FULL}
 
 -- Looks at a block of candidates, whose counters are read in one go.
-local function look(block, first)
-  local all = {}
+local function look(block, found)
+  local before = 0
   for _, c in ipairs(block) do
-    for _, charge in ipairs(c.charges) do all[#all + 1] = charge end
-  end
-  read(all)
-  for i, c in ipairs(block) do
     if best and c.tier ~= best.tier then return end
-    local why = obstacle(c)
+    local why
+    for i = 1, c.count do
+      if not room(c.first + (i - 1) * ARGS, found[before + i]) then
+        why = i - 1
+        break
+      end
+    end
+    if not why and c.probe ~= '' and probed(c.probe) then why = -1 end
     if why then
       reasons[#reasons + 1] = why
     else
-      local weighed = c.charges[pick]
-      local weight = weighed and weighed.value or 0
-      if not best or weight < best_weight then best, best_index, best_weight = c, first + i - 2, weight end
+      local value = pick > 0 and pick <= c.count and found[before + pick] or 0
+      if not best or value < lowest then best, lowest = c, value end
       if pick == 0 then return end
     end
+    before = before + c.count
   end
 end
 
 -- The first often has room: blocks grow. To find the lowest, a tier must be seen to its end.
-local seen, size = 0, 8
+local count, seen, size = number(), 0, 8
 while seen < count and (not best or pick > 0) do
   local block = {}
+  keys = {}
   while seen < count and #block < size do
+    local c = {index = seen, tier = take(), probe = take(), count = number()}
+    c.first = name(keys, c.count)
+    block[#block + 1] = c
     seen = seen + 1
-    block[#block + 1] = candidate()
   end
-  look(block, seen - #block + 1)
+  look(block, values(keys))
   if best and block[#block].tier ~= best.tier then break end
   size = size * 4
 end
 if not best then return reasons end
 
 local key, longest = P .. 'lease:' .. id, 0
-local answer = {ADMITTED, best_index}
-redis.call('HSET', key, '', best_index)
-for _, charges in ipairs({required, best.charges}) do
-  for _, charge in ipairs(charges) do
-    answer[#answer + 1] = add(charge.key, charge.amount, charge.ttl)
-    redis.call('HINCRBY', key, charge.key, charge.amount)
-    longest = math.max(longest, charge.ttl)
+local answer = {ADMITTED, best.index}
+redis.call('HSET', key, '', best.index)
+for _, charges in ipairs({required, best}) do
+  for position = charges.first, charges.first + (charges.count - 1) * ARGS, ARGS do
+    local counter, amount, ttl = P .. 'value:' .. ARGV[position], ARGV[position + 1], tonumber(ARGV[position + 2])
+    answer[#answer + 1] = add(counter, amount, ttl)
+    redis.call('HINCRBY', key, counter, amount)
+    longest = math.max(longest, ttl)
   end
 end
 if best.probe ~= '' then

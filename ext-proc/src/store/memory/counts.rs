@@ -55,7 +55,8 @@ impl Counts {
             return Admitted::Candidate(lease.candidate);
         }
         for (required, limited) in ask.required.iter().enumerate() {
-            if let Some(value) = self.without_room(now, limited) {
+            let value = self.value(now, &limited.counter);
+            if !has_room(limited, value) {
                 return Admitted::Refused { required, value };
             }
         }
@@ -137,18 +138,6 @@ impl Counts {
         }
     }
 
-    /// The counter's value if the amount does not fit below its limit.
-    fn without_room(&self, now: Instant, limited: &Limited) -> Option<u64> {
-        let limit = limited.limit?;
-        let value = self.value(now, &limited.counter);
-        let amount = limited.amount.min(MAX_AMOUNT);
-        let fits = match limit {
-            0 => amount == 0,
-            _ => value.saturating_add(amount.min(limit)) <= limit,
-        };
-        (!fits).then_some(value)
-    }
-
     /// Index of the candidate to take, or why there is none.
     fn choose(
         &self,
@@ -163,12 +152,16 @@ impl Counts {
             if lowest.is_some() && candidate.tier != tier {
                 break;
             }
-            if let Some(reason) = self.obstacle(now, candidate, &is_open) {
-                reasons.push(reason);
-                continue;
+            let weight = match self.weigh(now, candidate, ask.pick, &is_open) {
+                Ok(weight) => weight,
+                Err(reason) => {
+                    reasons.push(reason);
+                    continue;
+                }
+            };
+            if ask.pick == Pick::First {
+                return Ok(index);
             }
-            let Pick::Lowest(charge) = ask.pick else { return Ok(index) };
-            let weight = candidate.charges.get(charge).map_or(0, |c| self.value(now, &c.counter));
             if lowest.is_none_or(|(_, known)| weight < known) {
                 lowest = Some((index, weight));
             }
@@ -177,19 +170,33 @@ impl Counts {
         lowest.map(|(index, _)| index).ok_or(reasons)
     }
 
-    /// What keeps a candidate from being admitted, as in [`Admitted::Full`].
-    fn obstacle(
+    /// The value that the pick goes by, or what keeps the candidate from being admitted, as in [`Admitted::Full`].
+    fn weigh(
         &self,
         now: Instant,
         candidate: &Candidate,
+        pick: Pick,
         is_open: impl Fn(&str) -> bool,
-    ) -> Option<Option<usize>> {
-        let full = candidate.charges.iter().position(|c| self.without_room(now, c).is_some());
-        if full.is_some() {
-            return Some(full);
+    ) -> Result<u64, Option<usize>> {
+        let mut weight = 0;
+        for (index, limited) in candidate.charges.iter().enumerate() {
+            let weighed = pick == Pick::Lowest(index);
+            if limited.limit.is_none() && !weighed {
+                continue;
+            }
+            // Each is looked up once: this is what a decision spends its time on.
+            let value = self.value(now, &limited.counter);
+            if !has_room(limited, value) {
+                return Err(Some(index));
+            }
+            if weighed {
+                weight = value;
+            }
         }
-        let probe = candidate.probe.as_deref()?;
-        (is_open(probe) || self.is_probed(now, probe)).then_some(None)
+        match candidate.probe.as_deref() {
+            Some(probe) if is_open(probe) || self.is_probed(now, probe) => Err(None),
+            _ => Ok(weight),
+        }
     }
 
     /// A probe ends with its lease, also where the bounded sweep has not come to it.
@@ -250,6 +257,15 @@ impl Counts {
         }
         self.deadlines.remove(&(lease.deadline, id));
         Some(lease.local)
+    }
+}
+
+fn has_room(limited: &Limited, value: u64) -> bool {
+    let amount = limited.amount.min(MAX_AMOUNT);
+    match limited.limit {
+        None => true,
+        Some(0) => amount == 0,
+        Some(limit) => value.saturating_add(amount.min(limit)) <= limit,
     }
 }
 
