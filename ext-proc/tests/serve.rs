@@ -234,6 +234,10 @@ async fn a_changed_file_becomes_the_configuration_and_a_bad_one_does_not() {
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(sidecar.failures().await, 1, "content that failed is not tried again");
 
+    std::fs::write(&part, "").unwrap();
+    let config = sidecar.config(|c| c["last_error"].as_str().is_some_and(|e| e.contains("model"))).await;
+    assert_eq!(config["generation"], 2, "an emptied file does not take every model away");
+
     // An include that is missing is watched for.
     std::fs::write(&root, "include: [models.yaml, more.yaml]\n").unwrap();
     std::fs::write(&part, model_list(3)).unwrap();

@@ -2,6 +2,8 @@
 //! LiteLLM's; errors have OpenAI's envelope.
 
 mod body;
+mod explain;
+pub(crate) mod health;
 mod keys;
 mod models;
 mod money;
@@ -26,6 +28,7 @@ use crate::config::Config;
 use crate::keys::{Caller, KeyDirectory};
 use crate::ledger::Books;
 use crate::routing::SnapshotHandle;
+use crate::server::RouterState;
 use crate::store::Database;
 use reply::{Failure, json};
 
@@ -40,6 +43,8 @@ pub struct AdminState {
     pub snapshot: SnapshotHandle,
     pub books: Arc<Books>,
     pub config: Arc<Config>,
+    /// What routing knows of the deployments.
+    pub routing: RouterState,
     /// Version of the binary. Not shown to strangers.
     pub version: &'static str,
 }
@@ -68,6 +73,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/model/info", get(models::info))
         .route("/spend/logs", get(spend::logs))
         .route("/global/spend", get(spend::total))
+        .route("/router/explain", get(explain::get))
+        .route("/health", get(health::health))
         .route("/health/liveliness", get(alive))
         .route("/health/liveness", get(alive))
         .route("/health/readiness", get(ready))

@@ -73,7 +73,7 @@ pub(super) struct Wanted {
     only_model_access_groups: String,
 }
 
-fn yes(text: &str) -> bool {
+pub(super) fn yes(text: &str) -> bool {
     text.eq_ignore_ascii_case("true") || text == "1"
 }
 
@@ -126,12 +126,21 @@ pub(super) async fn info(State(admin): State<Admin>, headers: HeaderMap) -> Resu
     Ok(json(StatusCode::OK, &object!({"data": data})))
 }
 
+/// The provider as its enum is written (`openai`, `azure`).
+pub(super) fn provider_name(deployment: &Deployment) -> String {
+    let provider = serde_json::to_value(deployment.meta.provider).unwrap_or_default();
+    provider.as_str().unwrap_or_default().to_owned()
+}
+
+pub(super) fn api_base(deployment: &Deployment) -> String {
+    let scheme = if deployment.tls { "https" } else { "http" };
+    format!("{scheme}://{}{}", deployment.meta.authority, deployment.meta.base_path)
+}
+
 /// A deployment without its credential, and without header values, which may hold one.
 fn describe(deployment: &Deployment) -> Value {
     let meta = &deployment.meta;
-    let provider = serde_json::to_value(meta.provider).unwrap_or_default();
-    let name = provider.as_str().unwrap_or_default();
-    let scheme = if deployment.tls { "https" } else { "http" };
+    let name = provider_name(deployment);
     // Femto-dollars are 1e-15 $.
     #[expect(clippy::cast_precision_loss, reason = "shown as LiteLLM shows prices, not calculated with")]
     let dollars = |femto: u64| femto as f64 / 1e15;
@@ -140,7 +149,7 @@ fn describe(deployment: &Deployment) -> Value {
         "model_name": meta.group,
         "litellm_params": {
             "model": format!("{name}/{}", meta.model),
-            "api_base": format!("{scheme}://{}{}", meta.authority, meta.base_path),
+            "api_base": api_base(deployment),
             "api_version": meta.api_version,
             "rpm": deployment.rpm,
             "tpm": deployment.tpm,

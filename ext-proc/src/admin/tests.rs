@@ -17,8 +17,9 @@ use crate::keys::{KeyDirectory, hash};
 use crate::ledger::row_tests::{config, record};
 use crate::ledger::{Books, BooksOptions};
 use crate::prices::PriceTable;
-use crate::routing::{Deployment, Group, Snapshot};
-use crate::store::{Database, DatabaseBackend, open_database};
+use crate::routing::{Deployment, Group, Health, LiveClusters, Snapshot, now_ms};
+use crate::server::RouterState;
+use crate::store::{Circuit, Database, DatabaseBackend, Memory, Transition, open_database};
 
 const MASTER: &str = "sk-master-0123456789";
 
@@ -41,10 +42,24 @@ impl Answer {
     }
 }
 
+/// Envoy has every cluster.
+struct EveryCluster;
+
+impl LiveClusters for EveryCluster {
+    fn is_live(&self, _: &str) -> bool {
+        true
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+}
+
 struct World {
     router: Router,
     double: Arc<Double>,
     books: Arc<Books>,
+    routing: RouterState,
     _dir: tempfile::TempDir,
 }
 
@@ -83,15 +98,17 @@ impl World {
             interval,
         };
         let books = Books::open(options).unwrap();
+        let routing = RouterState::new(Arc::new(Memory::default()), Arc::new(EveryCluster));
         let state = AdminState {
             keys: KeyDirectory::new(database.clone(), Some(Secret::new(MASTER))),
             database,
             snapshot,
             books: books.clone(),
             config: Arc::new(Config::default()),
+            routing: routing.clone(),
             version: "test",
         };
-        Self { router: router(state), double, books, _dir: dir }
+        Self { router: router(state), double, books, routing, _dir: dir }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -414,4 +431,65 @@ async fn public_routes_and_wrong_turns() {
     assert_eq!(world.get("/team/list", MASTER).await.error().0, 404);
     assert_eq!(world.get("/key/generate", MASTER).await.error().0, 405);
     assert_eq!(world.call(Method::DELETE, "/v1/models", MASTER, "").await.error().0, 405);
+}
+
+#[tokio::test]
+async fn health_tells_what_is_known_and_why() {
+    let world = World::new();
+    let healthy = world.get("/health", MASTER).await;
+    let body = healthy.json();
+    assert_eq!(
+        (healthy.status, &body["healthy_count"], &body["unhealthy_count"]),
+        (200, &json!(3), &json!(0))
+    );
+    assert!(!healthy.text.contains("provider-secret"), "{}", healthy.text);
+
+    let circuit = |id: &str, until_ms| {
+        let (deployment, reason) = (id.to_owned(), "rate_limit 429".to_owned());
+        Transition::Opened(Circuit { deployment, until_ms, reason })
+    };
+    world.routing.breakers.apply(&[circuit("a", now_ms() + 60_000)]);
+    let detail = "credential refused (401)".to_owned();
+    world.routing.probes.set("b", Health { healthy: false, checked_ms: 7, detail: detail.clone() });
+    let body = world.get("/health", MASTER).await.json();
+    assert_eq!((&body["healthy_count"], &body["unhealthy_count"]), (&json!(1), &json!(2)));
+    let unhealthy = body["unhealthy_endpoints"].as_array().unwrap();
+    let of = |id: &str| unhealthy.iter().find(|entry| entry["model_id"] == id).unwrap();
+    assert_eq!(of("a")["circuit_breaker"], "open");
+    let error = of("a")["error"].as_str().unwrap();
+    assert!(error.contains("rate_limit 429") && error.contains("60 s"), "{error}");
+    assert_eq!((&of("b")["error"], &of("b")["probe"]["checked_ms"]), (&json!(detail), &json!(7)));
+    assert_eq!(of("b")["circuit_breaker"], "closed");
+
+    world.routing.breakers.apply(&[Transition::Closed("a".into())]);
+    assert_eq!(world.get("/health?model=fast", MASTER).await.json()["healthy_count"], 2);
+    assert_eq!(world.get("/health?model=backup", MASTER).await.json()["unhealthy_count"], 1);
+    let key = world.key(json!({})).await;
+    for path in ["/health", "/router/explain?model=chat"] {
+        assert_eq!(world.get(path, &key).await.error().0, 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_decision_is_explained_as_json_and_as_text() {
+    let world = World::new();
+    let answer = world.get("/router/explain?model=chat&stream=true&tags=a,b&input_tokens=5", MASTER).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(answer.json().to_string().contains("chat"));
+    let text = world.get("/router/explain?model=chat&format=text", MASTER).await;
+    assert!(text.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+    assert!(
+        serde_json::from_str::<Value>(&text.text).is_err() && text.text.contains("chat"),
+        "{}",
+        text.text
+    );
+    world.key(json!({"key_alias": "ci", "models": ["chat"]})).await;
+    assert_eq!(world.get("/router/explain?model=chat&key=ci", MASTER).await.status, 200);
+    for (path, param) in [
+        ("/router/explain", "model"),
+        ("/router/explain?model=chat&input_tokens=many", "input_tokens"),
+        ("/router/explain?model=chat&key=nobody", "key"),
+    ] {
+        assert_eq!(world.get(path, MASTER).await.error().2.as_deref(), Some(param), "{path}");
+    }
 }

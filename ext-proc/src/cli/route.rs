@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+use crate::config::{self, Env};
 use crate::server::client::{Client, Target};
 
 /// Longest answer, bytes: an explanation has a line per deployment of a group.
@@ -23,13 +24,20 @@ pub(super) enum Route {
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// Model as a client would name it.
-    model: String,
+    #[arg(required_unless_present = "model_flag")]
+    model: Option<String>,
+    /// The same as a flag.
+    #[arg(id = "model_flag", long = "model", conflicts_with = "model", hide = true)]
+    model_flag: Option<String>,
     /// The gateway.
     #[arg(long, env = "ATTACHE_URL", default_value = "http://localhost:4000", value_name = "URL")]
     url: String,
-    /// The master key.
+    /// The master key; without it that of the configuration.
     #[arg(long, env = "LITELLM_MASTER_KEY", hide_env_values = true, value_name = "KEY")]
-    key: String,
+    key: Option<String>,
+    /// The gateway's configuration, for its master key.
+    #[arg(long, short, env = "ATTACHE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Tags of the request, comma separated.
     #[arg(long, value_name = "TAGS")]
     tags: Option<String>,
@@ -73,7 +81,8 @@ impl Explain {
         let target = target.with_context(|| format!("{} is not an http:// or https:// URL", self.url))?;
         let client = if target.tls { Client::new(&self.ca_file)? } else { Client::without_tls() };
         let mut headers = HeaderMap::new();
-        let key = HeaderValue::try_from(format!("Bearer {}", self.key)).context("the key is not one")?;
+        let key =
+            HeaderValue::try_from(format!("Bearer {}", self.master_key()?)).context("the key is not one")?;
         headers.insert(AUTHORIZATION, key);
         let asked = client.get(&target, headers, MAX_ANSWER, PATIENCE).await;
         let (status, body) = asked.with_context(|| format!("cannot ask {}", self.url))?;
@@ -88,8 +97,19 @@ impl Explain {
         Ok(text)
     }
 
+    fn master_key(&self) -> anyhow::Result<String> {
+        if let Some(key) = self.key.as_deref().filter(|key| !key.is_empty()) {
+            return Ok(key.to_owned());
+        }
+        let file =
+            self.config.as_ref().context("give the master key: --key, LITELLM_MASTER_KEY or --config")?;
+        let key = config::load(file, &Env::process())?.config.general_settings.master_key;
+        Ok(key.context("the configuration has no master key")?.expose().to_owned())
+    }
+
     fn path(&self) -> String {
-        let mut path = format!("/router/explain?model={}", percent_encode(&self.model));
+        let model = self.model.as_deref().or(self.model_flag.as_deref()).unwrap_or_default();
+        let mut path = format!("/router/explain?model={}", percent_encode(model));
         let tokens = self.input_tokens.map(|tokens| tokens.to_string());
         let given = [
             ("tags", self.tags.as_deref()),

@@ -13,15 +13,16 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 
-use crate::routing::{Decision, PlanStep, Timeouts};
+use crate::routing::{Decision, Explanation, PlanStep, Timeouts};
 
 /// Names the cluster of the route's mirror policy. Only the sidecar sets it: the gate strips it from clients.
 const MIRROR_HEADER: &str = "x-attache-mirror";
 
-/// The plan as dynamic metadata, retries and timeouts as headers. Hands the reservation over: from here the usage
-/// record settles it.
-pub(super) fn decided(decision: Decision) -> ProcessingResponse {
+/// The plan as dynamic metadata, retries and timeouts as headers; and whether something is reserved. Hands the reservation
+/// over: from here the usage record settles it.
+pub(super) fn decided(decision: Decision) -> (ProcessingResponse, bool) {
     let reservation = Some(decision.reservation.hand_over()).filter(|id| !id.is_empty());
+    let reserved = reservation.is_some();
     let note = Note {
         contract: contract::VERSION,
         generation: decision.generation,
@@ -35,21 +36,43 @@ pub(super) fn decided(decision: Decision) -> ProcessingResponse {
         clear_route_cache: true,
         ..CommonResponse::default()
     };
-    ProcessingResponse {
+    let message = ProcessingResponse {
         response: Some(Response::RequestHeaders(HeadersResponse { response: Some(common) })),
         dynamic_metadata: Some(metadata(&decision.plan, &note, decision.walk.as_ref())),
         ..ProcessingResponse::default()
+    };
+    (message, reserved)
+}
+
+/// The decision told instead of made, as Envoy's own reply.
+pub(super) fn explained(explanation: &Explanation) -> ProcessingResponse {
+    match serde_json::to_vec_pretty(explanation) {
+        Ok(body) => {
+            let headers = vec![set("content-type", "application/json".to_owned())];
+            immediate(200, headers, body, "attache_explain".to_owned())
+        }
+        Err(error) => refused(&ApiError::internal(error.to_string())),
     }
 }
 
 /// The error as Envoy's own reply. `details` begins with `attache_`, so that local_reply_config leaves it alone.
 pub(super) fn refused(error: &ApiError) -> ProcessingResponse {
     let headers = error.headers().into_iter().map(|(name, value)| set(name, value)).collect();
+    let details = format!("attache_{}", error.code.as_ref().unwrap_or(&error.kind));
+    immediate(error.status, headers, error.to_json(), details)
+}
+
+fn immediate(
+    status: u16,
+    set_headers: Vec<HeaderValueOption>,
+    body: Vec<u8>,
+    details: String,
+) -> ProcessingResponse {
     let immediate = ImmediateResponse {
-        status: Some(HttpStatus { code: i32::from(error.status) }),
-        headers: Some(HeaderMutation { set_headers: headers, remove_headers: Vec::new() }),
-        body: error.to_json(),
-        details: format!("attache_{}", error.code.as_ref().unwrap_or(&error.kind)),
+        status: Some(HttpStatus { code: i32::from(status) }),
+        headers: Some(HeaderMutation { set_headers, remove_headers: Vec::new() }),
+        body,
+        details,
         grpc_status: None,
     };
     ProcessingResponse {

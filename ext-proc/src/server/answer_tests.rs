@@ -25,7 +25,7 @@ fn decision(walk: Option<Walk>, mirror: Option<&str>, per_try: Option<Duration>)
 }
 
 fn parts(decision: Decision) -> (HeaderMutation, Struct) {
-    let message = decided(decision);
+    let (message, _) = decided(decision);
     let Some(Response::RequestHeaders(headers)) = message.response else {
         panic!("not an answer to headers")
     };

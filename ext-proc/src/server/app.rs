@@ -2,19 +2,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use attache_llm::contract::{Ask, AttemptReport, UsageRecord};
+use attache_llm::contract::{Ask, AttemptReport, MASTER_KEY_HASH, UsageBatch, UsageRecord};
+use attache_llm::error::ApiError;
 use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
 use super::reload::ReloadState;
+use super::router_state::RouterState;
 use super::serve::Envoy;
 use super::stores::StoreHealth;
+use crate::config::Config;
 use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksError};
-use crate::routing::{
-    Breakers, Context, Probes, Settled, SnapshotHandle, Speeds, Verdict, decide, observe, settle,
-};
+use crate::routing::{Explanation, Settled, SnapshotHandle, Verdict, decide, explain, observe, settle};
 use crate::store::Counters;
 
 /// Call ids remembered to tell a batch that Envoy sends again. A duplicate that is older is told by the database.
@@ -26,14 +27,13 @@ const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
 /// What every handler works on.
 pub(super) struct App {
     pub(super) keys: Arc<KeyDirectory>,
-    pub(super) counters: Arc<dyn Counters>,
     pub(super) books: Arc<Books>,
     pub(super) snapshot: SnapshotHandle,
     pub(super) envoy: Arc<dyn Envoy>,
     pub(super) reloads: Arc<ReloadState>,
-    pub(super) breakers: Arc<Breakers>,
-    pub(super) speeds: Arc<Speeds>,
-    pub(super) probes: Arc<Probes>,
+    /// As it was at the start.
+    pub(super) config: Arc<Config>,
+    pub(super) routing: RouterState,
     pub(super) stores: StoreHealth,
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
@@ -50,17 +50,18 @@ impl App {
         snapshot: SnapshotHandle,
         envoy: Arc<dyn Envoy>,
         reloads: Arc<ReloadState>,
+        config: Arc<Config>,
     ) -> Arc<Self> {
+        let live: Arc<dyn Envoy> = Arc::clone(&envoy);
+        let routing = RouterState::new(counters, live);
         Arc::new(Self {
             keys,
-            counters,
             books,
             snapshot,
             envoy,
             reloads,
-            breakers: Breakers::new(),
-            speeds: Speeds::new(),
-            probes: Probes::new(),
+            config,
+            routing,
             stores: StoreHealth::default(),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
@@ -76,26 +77,35 @@ impl App {
     /// Decides, and counts what it decided and how long it took.
     pub(super) async fn decide(&self, ask: &Ask) -> Verdict {
         let begun = Instant::now();
-        let context = Context {
-            snapshot: self.snapshot.load_full(),
-            keys: &*self.keys,
-            counters: &self.counters,
-            live: &*self.envoy,
-            breakers: &self.breakers,
-            speeds: &self.speeds,
-            probes: &self.probes,
-        };
+        let context = self.routing.context(self.snapshot.load_full(), &*self.keys);
         let verdict = decide(&context, ask).await;
-        self.metrics.decided(&verdict, begun.elapsed());
+        self.metrics.decided(ask, &verdict, begun.elapsed());
         verdict
+    }
+
+    /// What it would decide, for those who may know everything. Nothing is reserved or counted.
+    pub(super) async fn explain(&self, ask: &Ask) -> Result<Explanation, ApiError> {
+        if ask.key != MASTER_KEY_HASH {
+            return Err(ApiError::admin_only("x-attache-route: explain"));
+        }
+        explain(&self.routing.context(self.snapshot.load_full(), &*self.keys), ask).await
     }
 
     /// Takes a batch: durable in the spool first, then settled. Runs on when the caller goes away, since Envoy
     /// may give up waiting after the batch became durable.
-    pub(super) async fn usage(self: Arc<Self>, records: Vec<UsageRecord>) -> Result<usize, BooksError> {
+    pub(super) async fn usage(self: Arc<Self>, batch: UsageBatch) -> Result<usize, BooksError> {
+        let UsageBatch { records, attempts, .. } = batch;
         let count = records.len();
         let app = Arc::clone(&self);
-        let taken = self.work.spawn(async move { app.take(records).await });
+        let taken = self.work.spawn(async move {
+            let taken = Arc::clone(&app).take(records).await;
+            // A batch that is not taken comes again: its attempts are counted then.
+            if taken.is_ok() && !attempts.is_empty() {
+                let observing = Arc::clone(&app);
+                app.work.spawn(async move { observing.observe(&attempts).await });
+            }
+            taken
+        });
         match taken.await {
             Ok(outcome) => outcome.map(|()| count),
             Err(_) => Err(BooksError::Closed),
@@ -123,20 +133,18 @@ impl App {
 
     async fn settle(&self, records: &[UsageRecord]) {
         let snapshot = self.snapshot.load_full();
-        let settled = settle(&snapshot, &self.counters, &self.breakers, &self.speeds, records).await;
-        for _ in settled.into_iter().filter(|settled| *settled == Settled::Away) {
-            self.metrics.unsettled();
+        let RouterState { counters, breakers, speeds, .. } = &self.routing;
+        for settled in settle(&snapshot, counters, breakers, speeds, records).await {
+            match settled {
+                Settled::Done | Settled::Before => {}
+                Settled::Away => self.metrics.unsettled(),
+            }
         }
     }
 
-    /// Outcomes of attempts that are known before their request's record; never waited for.
-    pub(super) fn observe(self: &Arc<Self>, attempts: Vec<AttemptReport>) {
-        if attempts.is_empty() {
-            return;
-        }
-        let app = Arc::clone(self);
-        self.work.spawn(async move {
-            observe(&app.snapshot.load_full(), &app.counters, &app.breakers, &attempts).await;
-        });
+    /// Tells the circuit breakers of attempts whose requests go on.
+    async fn observe(&self, attempts: &[AttemptReport]) {
+        let snapshot = self.snapshot.load_full();
+        observe(&snapshot, &self.routing.counters, &self.routing.breakers, attempts).await;
     }
 }

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::answer;
 use super::app::App;
+use super::metrics::Admission;
 
 /// ext_proc with request headers only: one message, one answer, and the stream ends.
 pub(super) struct ExtProc {
@@ -52,6 +53,12 @@ async fn exchange(
         return Err(Status::invalid_argument("only request headers are processed: check processing_mode"));
     };
     let verdict = match read_ask(&headers) {
+        Ok(ask) if ask.explain => {
+            return Ok(match app.explain(&ask).await {
+                Ok(explanation) => answer::explained(&explanation),
+                Err(error) => answer::refused(&error),
+            });
+        }
         Ok(ask) => app.decide(&ask).await.map_err(|error| (error, ask)),
         Err(error) => {
             tracing::error!(%error, "ext_proc without a readable question");
@@ -59,7 +66,11 @@ async fn exchange(
         }
     };
     Ok(match verdict {
-        Ok(decision) => answer::decided(decision),
+        Ok(decision) => {
+            let (answer, reserved) = answer::decided(decision);
+            app.metrics.admission(if reserved { Admission::Admitted } else { Admission::None });
+            answer
+        }
         Err((error, ask)) => {
             log(&error, &ask);
             answer::refused(&error)

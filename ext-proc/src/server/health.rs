@@ -11,9 +11,12 @@ use serde_json::json;
 
 use super::app::App;
 use super::metrics;
+use crate::admin::{self, health::Known};
+use crate::config::Requirement;
 
 pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
+        .route("/health", get(deployments))
         .route("/health/liveliness", get(alive))
         .route("/health/liveness", get(alive))
         .route("/health/readiness", get(ready))
@@ -25,15 +28,26 @@ async fn alive() -> Response {
     Json("I'm alive!").into_response()
 }
 
-/// 200 once an Envoy has acknowledged the clusters, and until the drain. A store that is away is shown and does
-/// not make the replica unready: it works in a degraded mode, and so would every other replica.
+/// How many deployments are in service. Which ones is told by the admin API, to those who hold the master key.
+async fn deployments(State(app): State<Arc<App>>) -> Response {
+    let snapshot = app.snapshot.load_full();
+    admin::health::counts(Known::of(&snapshot, &app.routing))
+}
+
+/// 200 once everything that the operator requires is there (`readiness_requires`), and until the drain.
+///
+/// By default that is an Envoy with the clusters: a store that is away is shown and does not make the replica unready,
+/// since it works in a degraded mode, and so would every other replica.
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    let mut reasons = Vec::new();
-    if !app.envoy.ready() {
-        reasons.push("no Envoy has acknowledged the clusters yet");
-    }
+    let mut reasons: Vec<String> = app
+        .config
+        .general_settings
+        .readiness_requires
+        .iter()
+        .filter_map(|wanted| lacks(&app, *wanted))
+        .collect();
     if app.is_draining() {
-        reasons.push("draining");
+        reasons.push("draining".to_owned());
     }
     let ready = reasons.is_empty();
     let books = app.books.status();
@@ -42,7 +56,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         "status": if ready { "healthy" } else { "unhealthy" },
         "reasons": reasons,
         "db": if app.stores.database_away() { "away" } else { "connected" },
-        "counters": if app.counters.degraded() { "degraded" } else { "connected" },
+        "counters": if app.routing.counters.degraded() { "degraded" } else { "connected" },
         "spool": {"pending": books.pending, "last_error": books.last_error},
         "envoy": app.envoy.status(),
         "generation": generation,
@@ -51,6 +65,24 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// Why a requirement is not met.
+fn lacks(app: &App, wanted: Requirement) -> Option<String> {
+    match wanted {
+        Requirement::Envoy => {
+            (!app.envoy.ready()).then(|| "no Envoy has acknowledged the clusters yet".to_owned())
+        }
+        Requirement::Database => app.stores.database_away().then(|| "the database is away".to_owned()),
+        Requirement::Redis => {
+            app.routing.counters.degraded().then(|| "Redis is away: this process counts alone".to_owned())
+        }
+        Requirement::Deployments => {
+            let snapshot = app.snapshot.load_full();
+            let healthy = Known::of(&snapshot, &app.routing).healthy();
+            (healthy == 0).then(|| "no deployment is in service".to_owned())
+        }
+    }
 }
 
 async fn prometheus(State(app): State<Arc<App>>) -> Response {

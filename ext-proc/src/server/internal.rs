@@ -68,8 +68,7 @@ async fn usage(State(app): State<Arc<App>>, body: Bytes) -> Response {
         Ok(batch) => batch,
         Err(error) => return refuse(USAGE_PATH, &error),
     };
-    app.observe(batch.attempts);
-    match app.usage(batch.records).await {
+    match app.usage(batch).await {
         Ok(accepted) => Json(UsageAck { contract: contract::VERSION, accepted }).into_response(),
         Err(error) => {
             let message = "Usage cannot be kept right now. Send it again.";

@@ -4,14 +4,32 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use attache_llm::class::ErrorClass;
+use attache_llm::contract::Ask;
+
 use super::app::App;
-use crate::routing::{Breaker, Verdict};
+use crate::routing::{Breaker, Deployment, Verdict};
 
 /// Upper bounds of the decision time histogram, microseconds.
 const BUCKETS_US: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000];
 /// Values of the label `result`.
 const RESULTS: [&str; 7] =
     ["allowed", "key_refused", "model_denied", "model_unknown", "limited", "unavailable", "error"];
+
+/// Values of the label `result` of admissions, as in [`Admission`].
+const ADMISSIONS: [&str; 4] = ["admitted", "full", "refused", "none"];
+
+/// What asking for a place came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Admission {
+    Admitted,
+    /// Every deployment is at its limit.
+    Full,
+    /// The caller is at a limit of its own.
+    Refused,
+    /// There was nothing to count.
+    None,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
@@ -22,6 +40,8 @@ pub(super) struct Metrics {
     usage_records: AtomicU64,
     usage_duplicates: AtomicU64,
     unsettled: AtomicU64,
+    admissions: [AtomicU64; ADMISSIONS.len()],
+    replans: [AtomicU64; ErrorClass::ALL.len()],
     time: Histogram,
 }
 
@@ -53,7 +73,12 @@ impl Metrics {
         add(&self.sent, 1);
     }
 
-    pub(super) fn decided(&self, verdict: &Verdict, took: Duration) {
+    pub(super) fn decided(&self, ask: &Ask, verdict: &Verdict, took: Duration) {
+        if let Some(last) = ask.replan.as_ref().and_then(|replan| replan.tried.last())
+            && let Some(class) = ErrorClass::ALL.iter().position(|class| *class == last.class)
+        {
+            add(&self.replans[class], 1);
+        }
         let result = match verdict {
             Ok(_) => 0,
             Err(error) => match error.status {
@@ -72,6 +97,10 @@ impl Metrics {
         }
         add(&self.time.count, 1);
         add(&self.time.sum_us, micros);
+    }
+
+    pub(super) fn admission(&self, result: Admission) {
+        add(&self.admissions[result as usize], 1);
     }
 
     pub(super) fn usage(&self, records: usize, duplicates: usize) {
@@ -96,6 +125,14 @@ pub(super) fn render(app: &App) -> String {
         line(&mut out, &format!("decisions_total{{result=\"{result}\"}}"), get(count));
     }
     histogram(&mut out, &m.time);
+    head(&mut out, "admissions_total", "counter", "Places asked for at deployments, by result.");
+    for (result, count) in ADMISSIONS.iter().zip(&m.admissions) {
+        line(&mut out, &format!("admissions_total{{result=\"{result}\"}}"), get(count));
+    }
+    head(&mut out, "replans_total", "counter", "Further plans for a request, by the last error.");
+    for (class, count) in ErrorClass::ALL.iter().zip(&m.replans) {
+        line(&mut out, &format!("replans_total{{class=\"{}\"}}", class.name()), get(count));
+    }
     counter(&mut out, "usage_records_total", "Usage records received.", get(&m.usage_records));
     let help = "Usage records received again.";
     counter(&mut out, "usage_duplicates_total", help, get(&m.usage_duplicates));
@@ -106,11 +143,12 @@ pub(super) fn render(app: &App) -> String {
     let age = books.oldest_age.unwrap_or_default().as_secs();
     gauge(&mut out, "spool_oldest_seconds", "Age of the oldest of them.", age);
     head(&mut out, "store_degraded", "gauge", "1 while a store is away and its stand-in works.");
-    for (store, degraded) in [("database", app.stores.database_away()), ("counters", app.counters.degraded())]
+    for (store, degraded) in
+        [("database", app.stores.database_away()), ("counters", app.routing.counters.degraded())]
     {
         line(&mut out, &format!("store_degraded{{store=\"{store}\"}}"), u64::from(degraded));
     }
-    cooldowns(&mut out, app);
+    deployments(&mut out, app);
     gauge(&mut out, "draining", "1 after SIGTERM.", u64::from(app.is_draining()));
     gauge(&mut out, "ready", "1 while an Envoy has acknowledged the clusters.", u64::from(app.envoy.ready()));
     gauge(&mut out, "config_generation", "Snapshot in force.", app.snapshot.load().generation);
@@ -119,16 +157,47 @@ pub(super) fn render(app: &App) -> String {
     out
 }
 
-fn cooldowns(out: &mut String, app: &App) {
-    let help = "Cooldowns begun or learnt from other replicas.";
-    counter(out, "cooldowns_total", help, app.breakers.opened());
-    head(out, "deployment_cooling", "gauge", "1 while a deployment cools down.");
-    let (snapshot, now) = (app.snapshot.load(), crate::routing::now_ms());
-    let mut ids: Vec<&String> = snapshot.deployments.keys().collect();
-    ids.sort();
-    for id in ids {
-        let cooling = u64::from(matches!(app.breakers.state(id, now), Breaker::Open { .. }));
-        line(out, &format!("deployment_cooling{{deployment=\"{}\"}}", escaped(id)), cooling);
+fn deployments(out: &mut String, app: &App) {
+    let (snapshot, now, routing) = (app.snapshot.load(), crate::routing::now_ms(), &app.routing);
+    let help = "Circuit breakers opened here or by another replica.";
+    counter(out, "cooldowns_total", help, routing.breakers.opened());
+    let mut all: Vec<&Deployment> = snapshot.deployments.values().map(|deployment| &**deployment).collect();
+    all.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+    head(out, "deployment_state", "gauge", "Circuit breaker: 0 closed, 1 half-open, 2 open.");
+    let states: Vec<_> = all.iter().map(|d| routing.breakers.state(&d.meta.id, now)).collect();
+    for (deployment, state) in all.iter().zip(&states) {
+        let value = match state {
+            Breaker::Closed => 0,
+            Breaker::HalfOpen => 1,
+            Breaker::Open { .. } => 2,
+        };
+        let (id, group) = (escaped(&deployment.meta.id), escaped(&deployment.meta.group));
+        line(out, &format!("deployment_state{{deployment=\"{id}\",model_group=\"{group}\"}}"), value);
+    }
+    per_deployment(
+        out,
+        ("deployment_cooling", "gauge", "1 while a deployment is out of service."),
+        all.iter()
+            .zip(&states)
+            .map(|(d, state)| (&*d.meta.id, u64::from(matches!(state, Breaker::Open { .. })))),
+    );
+    let probes =
+        all.iter().filter_map(|d| Some((&*d.meta.id, u64::from(routing.probes.get(&d.meta.id)?.healthy))));
+    per_deployment(out, ("deployment_probe", "gauge", "Last background probe: 1 healthy, 0 not."), probes);
+    let failures = routing.breakers.credential_failures();
+    let help = "Answers 401 and 403 of a deployment's provider.";
+    let failures = failures.iter().map(|(id, count)| (id.as_str(), *count));
+    per_deployment(out, ("credential_failures_total", "counter", help), failures);
+}
+
+fn per_deployment<'a>(
+    out: &mut String,
+    (name, kind, help): (&str, &str, &str),
+    values: impl Iterator<Item = (&'a str, u64)>,
+) {
+    head(out, name, kind, help);
+    for (id, value) in values {
+        line(out, &format!("{name}{{deployment=\"{}\"}}", escaped(id)), value);
     }
 }
 

@@ -6,7 +6,7 @@
 //!   ADS                      clusters and secrets                       crate::envoy
 //!   /internal/v1/...         key lookups, usage                         internal
 //!   /key/..., /v1/models ... the admin API, authenticated by key        crate::admin
-//! 127.0.0.1:4001            /health/liveliness, /health/readiness, /metrics    health
+//! 127.0.0.1:4001            /health, /health/liveliness, /health/readiness, /metrics    health
 //! ```
 //!
 //! The internal endpoints carry no credential of their own: whoever may open the socket (mode 0600) or holds a
@@ -22,7 +22,9 @@ mod health;
 mod internal;
 mod listen;
 mod metrics;
+mod probe;
 mod reload;
+mod router_state;
 mod serve;
 mod stores;
 mod tls;
@@ -32,4 +34,5 @@ mod watch;
 mod tests;
 
 pub use reload::{Fresh, Reload};
+pub use router_state::RouterState;
 pub use serve::{ServeOptions, TlsOptions, serve, serve_until};

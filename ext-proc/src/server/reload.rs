@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use attache_llm::error::mask_secrets;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
@@ -94,7 +94,7 @@ impl ReloadState {
             }
             Err(error) => {
                 let error = shown(&format!("{error:#}"));
-                tracing::error!(error, "configuration refused, the one in force stays");
+                tracing::error!(error, "configuration not reloaded, the one in force stays");
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 *self.last_error.lock() = Some(error);
             }
@@ -165,6 +165,10 @@ async fn once(
     let (read, generation) = (Arc::clone(read), old.generation + 1);
     let Fresh { snapshot: new, files } =
         tokio::task::spawn_blocking(move || read(generation)).await.context("reading stopped")??;
+    // An emptied file is a mistake, or half of a change: an operator who wants no models stops the sidecar.
+    if new.deployments.is_empty() && !old.deployments.is_empty() {
+        bail!("no model is left: model_list is empty");
+    }
     let mut both = Snapshot { generation, deployments: old.deployments.clone(), ..Snapshot::default() };
     both.deployments
         .extend(new.deployments.iter().map(|(id, deployment)| (id.clone(), Arc::clone(deployment))));

@@ -1,6 +1,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,9 +20,9 @@ use super::connections::Connections;
 use super::ext_proc::ExtProc;
 use super::listen::UnixSocket;
 use super::reload::{self, Reload, ReloadState};
-use super::{health, internal, stores, tls};
+use super::{health, internal, probe, stores, tls};
 use crate::admin::{self, AdminState};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::envoy::{AdsService, ClusterOptions, Published};
 use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksOptions};
@@ -34,6 +34,8 @@ use crate::store::{Counters, Database, open_counters, open_database};
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// After that, connections may send what they still hold.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+/// Providers are not asked more often, whatever the file says.
+const SHORTEST_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for the ledger at shutdown; what it does not take stays in the spool.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -176,26 +178,46 @@ pub(super) async fn run(
         prices: options.prices.clone(),
         interval: Duration::from_secs(config.general_settings.proxy_batch_write_at.max(1)),
     })?;
-    let app =
-        App::new(Arc::clone(&keys), counters, Arc::clone(&books), Arc::clone(&snapshot), envoy, reloads);
+    let app = App::new(
+        Arc::clone(&keys),
+        counters,
+        Arc::clone(&books),
+        Arc::clone(&snapshot),
+        envoy,
+        reloads,
+        Arc::clone(&config),
+    );
+    let mut background = background(&app, &database, &options.ca_file);
     let state = AdminState {
         keys,
-        database: Arc::clone(&database),
+        database,
         snapshot,
         books,
         config,
+        routing: app.routing.clone(),
         version: env!("CARGO_PKG_VERSION"),
     };
     let router = control_router(&app, xds, admin::router(state));
-    let mut background = JoinSet::new();
-    background.spawn(stores::watch_breakers(Arc::clone(&app)));
-    background.spawn(stores::watch_speeds(Arc::clone(&app)));
-    background.spawn(stores::watch_database(Arc::clone(&app), database));
     let listeners = listen(&options, &app, router, &mut background).await?;
     tracing::info!(socket = %options.socket.display(), health = %options.health_listen, "serving");
     shutdown.await;
     drain(&app, &listeners).await;
     Ok(())
+}
+
+/// What runs beside requests for as long as the process does.
+fn background(app: &Arc<App>, database: &Arc<dyn Database>, ca_file: &Path) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(stores::watch_breakers(Arc::clone(app)));
+    tasks.spawn(stores::watch_speeds(Arc::clone(app)));
+    tasks.spawn(stores::watch_database(Arc::clone(app), Arc::clone(database)));
+    let general = &app.config.general_settings;
+    if general.background_health_checks {
+        let every = config::seconds(general.health_check_interval).max(SHORTEST_PROBE_INTERVAL);
+        let (snapshot, probes) = (Arc::clone(&app.snapshot), Arc::clone(&app.routing.probes));
+        tasks.spawn(probe::watch(probe::client(ca_file), snapshot, probes, every));
+    }
+    tasks
 }
 
 /// Everything that Envoy and admins reach. Whatever is not listed is the admin API's 404.

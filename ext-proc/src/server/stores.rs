@@ -5,8 +5,12 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::app::App;
-use crate::routing::{REFRESH_INTERVAL, SPEEDS_INTERVAL};
-use crate::store::Database;
+use crate::routing::Strategy;
+use crate::store::{Database, StoreError};
+
+/// Another replica's circuit breakers are seen within this time.
+const BREAKERS_EVERY: Duration = Duration::from_millis(500);
+const SPEEDS_EVERY: Duration = Duration::from_secs(1);
 
 const DATABASE_EVERY: Duration = Duration::from_secs(2);
 const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
@@ -50,27 +54,53 @@ pub(super) async fn watch_database(app: Arc<App>, database: Arc<dyn Database>) {
     }
 }
 
-/// Keeps the cache of circuit breakers fresh for as long as the process runs.
+/// Keeps the circuit breakers fresh for as long as the process runs: what another replica has seen counts here too.
 pub(super) async fn watch_breakers(app: Arc<App>) {
-    let mut ticks = interval(REFRESH_INTERVAL);
+    let mut ticks = interval(BREAKERS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut state = Freshness::new("circuit breakers");
     loop {
         ticks.tick().await;
-        if let Err(error) = app.breakers.refresh(&*app.counters).await {
-            // The counters log their outage themselves; own failures still count.
-            tracing::debug!(%error, "circuit breakers not refreshed");
+        state.ended(app.routing.breakers.refresh(&*app.routing.counters).await);
+    }
+}
+
+/// The same for the speeds of deployments, while a group is routed by them.
+pub(super) async fn watch_speeds(app: Arc<App>) {
+    let mut ticks = interval(SPEEDS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut state = Freshness::new("speeds of deployments");
+    loop {
+        ticks.tick().await;
+        let snapshot = app.snapshot.load_full();
+        if snapshot.groups.values().any(|group| matches!(group.strategy, Strategy::Latency(_))) {
+            state.ended(app.routing.speeds.refresh(&*app.routing.counters).await);
         }
     }
 }
 
-/// Keeps the measured speeds fresh for as long as the process runs.
-pub(super) async fn watch_speeds(app: Arc<App>) {
-    let mut ticks = interval(SPEEDS_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = app.speeds.refresh(&*app.counters).await {
-            tracing::debug!(%error, "speeds not refreshed");
+/// Says once that something is not fresh any more, and once that it is again.
+struct Freshness {
+    what: &'static str,
+    stale: bool,
+}
+
+impl Freshness {
+    fn new(what: &'static str) -> Self {
+        Self { what, stale: false }
+    }
+
+    fn ended(&mut self, outcome: Result<(), StoreError>) {
+        match outcome {
+            Err(error) if !self.stale => {
+                tracing::warn!(%error, "{} are this process's own until the counters are back", self.what);
+                self.stale = true;
+            }
+            Ok(()) if self.stale => {
+                tracing::info!("{} are shared again", self.what);
+                self.stale = false;
+            }
+            _ => {}
         }
     }
 }
