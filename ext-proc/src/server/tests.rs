@@ -1,6 +1,7 @@
 //! The server over a real Unix socket, with doubles for the stores and for xDS.
 
 mod doubles;
+mod operator;
 mod replan;
 mod tls;
 
@@ -60,12 +61,18 @@ impl Server {
     }
 
     async fn start_in(dir: tempfile::TempDir) -> Self {
+        Self::start_with(dir, |_| {}).await
+    }
+
+    async fn start_with(dir: tempfile::TempDir, adjust: impl FnOnce(&mut Config)) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut config = Config::default();
         config.general_settings.master_key = Some(Secret::new("sk-master-key-0001"));
+        adjust(&mut config);
         let mut s = snapshot(vec![
             group("gpt", vec![deployment("a", "gpt")]),
             group("claude", vec![deployment("c", "claude")]),
+            group("pair", vec![deployment("p", "pair"), deployment("q", "pair")]),
         ]);
         s.num_retries = 1;
         s.fallbacks.insert("gpt".into(), vec!["claude".into()]);
@@ -172,6 +179,8 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::builder().method(method).uri(path).header("host", "attache");
+    // Only the admin API asks for it.
+    let request = request.header("authorization", "Bearer sk-master-key-0001");
     let request = request.header("content-type", "application/json").body(Full::new(body)).unwrap();
     let response = sender.send_request(request).await.unwrap();
     let status = response.status().as_u16();
@@ -308,7 +317,7 @@ async fn one_message_each_way_carries_the_plan() {
     );
     let note: Note = serde_json::from_str(metadata["attache"]["note"].as_str().unwrap()).unwrap();
     assert_eq!((note.contract, note.group.as_str(), note.generation), (VERSION, "gpt", 3));
-    assert!(server.counters.reserved.lock().contains_key(&note.reservation.unwrap()));
+    assert!(server.counters.admitted.lock().contains(&note.reservation.unwrap()));
 
     let (_, text) = server.health("/metrics").await;
     for line in [
@@ -317,6 +326,7 @@ async fn one_message_each_way_carries_the_plan() {
         "attache_ext_proc_messages_sent_total 1",
         "attache_decisions_total{result=\"allowed\"} 1",
         "attache_deployment_cooling{deployment=\"a\"} 0",
+        "attache_deployment_state{deployment=\"a\",model_group=\"gpt\"} 0",
         "attache_decision_seconds_count 1",
     ] {
         assert!(text.as_str().unwrap().lines().any(|l| l == line), "{line} in {text}");
@@ -368,7 +378,7 @@ async fn usage_is_taken_once_and_is_in_the_ledger_after_a_shutdown() {
         assert_eq!((status, ack["accepted"].as_u64()), (200, Some(2)));
     }
     assert_eq!(server.counters.settled.load(Ordering::Relaxed), 1);
-    assert_eq!(server.counters.failures.load(Ordering::Relaxed), 2, "a duplicate is no second failure");
+    assert_eq!(server.counters.failed.lock().len(), 2, "a duplicate is no second failure");
     let (_, text) = server.health("/metrics").await;
     assert!(text.as_str().unwrap().contains("attache_usage_duplicates_total 2\n"));
     let socket = server.socket.clone();

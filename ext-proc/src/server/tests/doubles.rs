@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 use crate::routing::LiveClusters;
 use crate::server::serve::Envoy;
 use crate::store::{
-    Admission, Admitted, Charge, Circuit, Cooldown, Counter, Counters, KeyRow, KeyStore, Ledger,
-    LedgerTotals, NewKey, Observation, Sample, Settlement, SpendRow, StoreError, Transition,
+    Admission, Admitted, Circuit, Counter, Counters, KeyRow, KeyStore, Ledger, LedgerTotals, Memory, NewKey,
+    Observation, Sample, Settlement, SpendRow, StoreError, Transition,
 };
 
 /// Keys and rows in maps.
@@ -90,71 +90,77 @@ impl Ledger for FakeDatabase {
     }
 }
 
+/// The embedded counters, with what was asked of them; away if told so.
 #[derive(Default)]
 pub(super) struct FakeCounters {
-    pub(super) reserved: Mutex<HashMap<String, Vec<Charge>>>,
+    inner: Memory,
+    pub(super) admitted: Mutex<Vec<String>>,
+    /// Reservations that were known.
     pub(super) settled: AtomicU64,
-    pub(super) failures: AtomicU64,
+    /// Deployments with a failure, one entry per failure.
+    pub(super) failed: Mutex<Vec<String>>,
+    pub(super) away: AtomicBool,
+}
+
+impl FakeCounters {
+    fn check(&self) -> Result<(), StoreError> {
+        match self.away.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable { backend: "redis", reason: "gone".into() }),
+            false => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
 impl Counters for FakeCounters {
-    async fn reserve(&self, id: &str, charges: &[Charge], _: Duration) -> Result<(), StoreError> {
-        self.reserved.lock().insert(id.to_owned(), charges.to_vec());
-        Ok(())
-    }
-
-    async fn settle(&self, id: &str, _: &[Charge]) -> Result<bool, StoreError> {
-        let known = self.reserved.lock().remove(id).is_some();
-        self.settled.fetch_add(u64::from(known), Ordering::Relaxed);
-        Ok(known)
-    }
-
     async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
-        self.reserved.lock().insert(admission.id.clone(), Vec::new());
-        Ok(Admitted::Candidate(0))
+        self.check()?;
+        self.admitted.lock().push(admission.id.clone());
+        self.inner.admit(admission).await
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
-        let mut known = Vec::new();
-        for settlement in settlements {
-            known.push(self.settle(&settlement.id, &settlement.actual).await?);
-        }
+        self.check()?;
+        let known = self.inner.settle_all(settlements).await?;
+        let count = known.iter().filter(|known| **known).count();
+        self.settled.fetch_add(count as u64, Ordering::Relaxed);
         Ok(known)
     }
 
     async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
-        let failures = outcomes.iter().map(|o| o.failures.len() as u64).sum();
-        self.failures.fetch_add(failures, Ordering::Relaxed);
-        Ok(Vec::new())
+        self.check()?;
+        for outcome in outcomes {
+            self.failed.lock().extend(outcome.failures.iter().map(|_| outcome.deployment.clone()));
+        }
+        self.inner.observe(outcomes).await
     }
 
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
-        Ok(Vec::new())
+        self.check()?;
+        self.inner.circuits().await
     }
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![0; counters.len()])
+        self.check()?;
+        self.inner.values(counters).await
     }
 
-    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![0; counters.len()])
+    async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.add_samples(samples, keep, ttl).await
     }
 
-    async fn record_failure(&self, _: &Cooldown) -> Result<Option<u64>, StoreError> {
-        Ok(None)
-    }
-
-    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
+        self.check()?;
+        self.inner.samples().await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.check()
+    }
+
+    fn degraded(&self) -> bool {
+        self.check().is_err()
     }
 }
 
