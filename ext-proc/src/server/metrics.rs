@@ -16,8 +16,10 @@ const BUCKETS_US: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 2
 const RESULTS: [&str; 7] =
     ["allowed", "key_refused", "model_denied", "model_unknown", "limited", "unavailable", "error"];
 
+/// [`attache_llm::error::ApiError::all_in_cooldown`].
+const ALL_COOLING: &str = "all_deployments_in_cooldown";
 /// Values of the label `result` of admissions, as in [`Admission`].
-const ADMISSIONS: [&str; 4] = ["admitted", "full", "refused", "none"];
+const ADMISSIONS: [&str; 3] = ["admitted", "full", "none"];
 
 /// What asking for a place came to.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +27,6 @@ pub(super) enum Admission {
     Admitted,
     /// Every deployment is at its limit.
     Full,
-    /// The caller is at a limit of its own.
-    Refused,
     /// There was nothing to count.
     None,
 }
@@ -91,6 +91,13 @@ impl Metrics {
             },
         };
         add(&self.decisions[result], 1);
+        // A group that is out of service is refused as 429 too, but nobody asked for a place there.
+        if let Err(error) = verdict
+            && error.status == 429
+            && error.kind != ALL_COOLING
+        {
+            self.admission(Admission::Full);
+        }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if let Some(bucket) = BUCKETS_US.iter().position(|&bound| micros <= bound) {
             add(&self.time.buckets[bucket], 1);

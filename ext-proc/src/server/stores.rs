@@ -5,12 +5,8 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::app::App;
-use crate::routing::Strategy;
+use crate::routing::{REFRESH_INTERVAL, SPEEDS_INTERVAL, Strategy};
 use crate::store::{Database, StoreError};
-
-/// Another replica's circuit breakers are seen within this time.
-const BREAKERS_EVERY: Duration = Duration::from_millis(500);
-const SPEEDS_EVERY: Duration = Duration::from_secs(1);
 
 const DATABASE_EVERY: Duration = Duration::from_secs(2);
 const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
@@ -56,7 +52,7 @@ pub(super) async fn watch_database(app: Arc<App>, database: Arc<dyn Database>) {
 
 /// Keeps the circuit breakers fresh for as long as the process runs: what another replica has seen counts here too.
 pub(super) async fn watch_breakers(app: Arc<App>) {
-    let mut ticks = interval(BREAKERS_EVERY);
+    let mut ticks = interval(REFRESH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut state = Freshness::new("circuit breakers");
     loop {
@@ -67,7 +63,7 @@ pub(super) async fn watch_breakers(app: Arc<App>) {
 
 /// The same for the speeds of deployments, while a group is routed by them.
 pub(super) async fn watch_speeds(app: Arc<App>) {
-    let mut ticks = interval(SPEEDS_EVERY);
+    let mut ticks = interval(SPEEDS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut state = Freshness::new("speeds of deployments");
     loop {

@@ -74,7 +74,10 @@ async fn a_refused_credential_is_listed_and_counted() {
     server.post(USAGE_PATH, reports(vec![report("p", 401)])).await;
     let name = "credential_failures_total{deployment=\"p\"}";
     server.until("the failure", async || server.metric(name).await == Some(1)).await;
-    assert_eq!(server.admin("/health").await["credential_failures"], json!([{"model_id": "p", "failures": 1}]));
+    assert_eq!(
+        server.admin("/health").await["credential_failures"],
+        json!([{"model_id": "p", "failures": 1}])
+    );
 }
 
 #[tokio::test]
