@@ -22,7 +22,7 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 
 use crate::answer::{self, Answer, Flow, Head, Release};
 use crate::auth::KEY_HEADERS;
-use crate::gate::CALL_PROPERTY;
+use crate::gate::{CALL_HEADER, CALL_PROPERTY};
 use crate::host;
 use crate::redirect::{self, STATUS_HEADER};
 use crate::requests::{Attempt, Kept, Request, Target, WalkState};
@@ -44,6 +44,8 @@ const PRIVATE: [&str; 8] = [
     "openai-project",
     "transfer-encoding",
 ];
+/// Names the cluster that gets a copy of the request (the route's mirror policy). The sidecar sets it.
+const MIRROR_HEADER: &str = "x-attache-mirror";
 const PRIVATE_PREFIXES: [&str; 3] = [HEADER_PREFIX, "x-envoy-", "x-litellm-"];
 /// Response headers that speak of the provider's account, or would move the client to another host.
 const NOT_FOR_CLIENTS: [&str; 6] = [
@@ -64,6 +66,10 @@ pub struct Adapter {
     call_id: String,
     /// Not an attempt: the sidecar is asked for another plan.
     replan: bool,
+    /// Not an attempt: a copy of the request, whose answer nobody reads.
+    mirrored: bool,
+    /// The router is about to copy this attempt's request: headers wait for the body.
+    copied: bool,
     /// Place of this attempt in the record.
     attempt: usize,
     edits: BodyEdits,
@@ -92,7 +98,7 @@ struct Outgoing {
 
 impl Adapter {
     /// Begins the step of the plan: an attempt, or (`None`) the question for another plan.
-    fn begin(&self) -> Result<Option<Outgoing>, String> {
+    fn begin(&self, mirrored: bool) -> Result<Option<Outgoing>, String> {
         let cluster = host::text(&["xds", "cluster_name"]).unwrap_or_default();
         let path = ["xds", "cluster_metadata", "filter_metadata", METADATA_NAMESPACE, DEPLOYMENT_KEY];
         let text =
@@ -104,6 +110,9 @@ impl Adapter {
         .flatten()
         .ok_or("no record of the request")?;
         let upstream = upstream.map_err(|error| format!("cluster {cluster}: {error}"))?;
+        if mirrored {
+            return self.mirror(&cluster, &upstream).map(Some);
+        }
         // A plan of one good attempt does not pay for the walk.
         let pattern = matches!(&upstream, Upstream::Deployment(meta) if wildcard::is_pattern(&meta.model));
         if steps > 0 || pattern {
@@ -125,6 +134,21 @@ impl Adapter {
             Ok(outgoing)
         })
         .unwrap_or_else(|| Err("state is busy".into()))
+    }
+
+    /// A copy of the request: no attempt of it, and nothing of its answer is read.
+    fn mirror(&self, cluster: &str, upstream: &Upstream) -> Result<Outgoing, String> {
+        let Upstream::Deployment(meta) = upstream else { return Err(format!("{cluster} is no deployment")) };
+        check(cluster, meta)?;
+        if wildcard::is_pattern(&meta.model) {
+            return Err(format!("a copy for {cluster} has no model"));
+        }
+        vm::with(|vm| {
+            vm.stats.count("mirrored", 1);
+            vm.requests.get(&self.call_id).map(|request| sent(request, meta, 0, Vec::new()))
+        })
+        .flatten()
+        .ok_or_else(|| "no record of the request".into())
     }
 
     /// Makes sure that the plan's walk is in the record.
@@ -327,6 +351,15 @@ impl Adapter {
     }
 }
 
+/// Does the deployment's cluster speak this filter's contract?
+fn check(cluster: &str, meta: &DeploymentMeta) -> Result<(), String> {
+    if meta.contract == VERSION {
+        return Ok(());
+    }
+    let theirs = meta.contract;
+    Err(format!("cluster {cluster} has contract version {theirs}, this filter {VERSION}"))
+}
+
 /// Notes an attempt and works out what it sends.
 fn outgoing(
     request: &mut Request,
@@ -334,10 +367,7 @@ fn outgoing(
     meta: &DeploymentMeta,
     step: usize,
 ) -> Result<Outgoing, String> {
-    if meta.contract != VERSION {
-        let theirs = meta.contract;
-        return Err(format!("cluster {cluster} has contract version {theirs}, this filter {VERSION}"));
-    }
+    check(cluster, meta)?;
     let resolved = resolve(request.walk().and_then(|walk| walk.steps.get(step)), meta)?;
     let meta = resolved.as_ref().unwrap_or(meta);
     let stale = std::mem::replace(
@@ -352,8 +382,13 @@ fn outgoing(
         price: meta.price,
     };
     let attempt = request.begin_attempt(&target, host::now_us());
+    Ok(sent(request, meta, attempt, stale))
+}
+
+/// What goes to a deployment.
+fn sent(request: &Request, meta: &DeploymentMeta, attempt: usize, stale: Vec<String>) -> Outgoing {
     let edits = BodyEdits::plan(&request.scan, meta, &meta.model);
-    Ok(Outgoing {
+    Outgoing {
         attempt,
         path: provider::request_path(meta, request.endpoint),
         authority: meta.authority.clone(),
@@ -361,7 +396,7 @@ fn outgoing(
         stale,
         options: rewrite_options(request, &edits),
         edits,
-    })
+    }
 }
 
 /// The deployment with the model that its pattern stands for in this step. `None` when its model is no pattern.
@@ -393,34 +428,43 @@ impl Context for Adapter {}
 
 impl HttpContext for Adapter {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        self.call_id = host::text(&[CALL_PROPERTY]).unwrap_or_default();
-        match self.begin() {
+        let own = host::text(&[CALL_PROPERTY]);
+        self.mirrored = own.is_none();
+        self.call_id =
+            own.or_else(|| host::header(MapType::HttpRequestHeaders, CALL_HEADER)).unwrap_or_default();
+        match self.begin(self.mirrored) {
             Ok(Some(outgoing)) => {
-                strip(&outgoing.stale);
+                self.copied = strip(&outgoing.stale, self.mirrored);
                 self.send(outgoing);
             }
             Ok(None) => {
                 self.replan = true;
-                strip(&[]);
+                self.copied = strip(&[], false);
                 ask_for_plan();
             }
             Err(why) => {
-                // The gateway itself is broken. Sending the request on as it is could leak it to the wrong place.
+                // The gateway itself is broken (or a copy cannot be made). Sending the request on as it is could leak it to the wrong place.
                 host::error(&format!("attache: request {} cannot be sent: {why}", self.call_id));
                 host::send_error(&ApiError::internal(why), &self.call_id);
                 return Action::Pause;
             }
         }
-        Action::Continue
+        if self.copied { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+        if std::mem::take(&mut self.copied) {
+            host::remove_header(MapType::HttpRequestHeaders, MIRROR_HEADER);
+        }
         self.request_body(size);
         Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         const MAP: MapType = MapType::HttpResponseHeaders;
+        if self.mirrored {
+            return Action::Continue;
+        }
         if self.replan {
             return self.replan_headers();
         }
@@ -497,9 +541,15 @@ impl Adapter {
     }
 }
 
-/// Takes off what no upstream may see.
-fn strip(stale: &[String]) {
+/// Takes off what no upstream may see. The router looks for the name of the cluster that gets a copy only after this
+/// filter saw the headers of the first attempt, so that one stays until the body comes: returns whether it is there.
+fn strip(stale: &[String], copy: bool) -> bool {
+    let mut copied = false;
     for (name, _) in host::headers(MapType::HttpRequestHeaders) {
+        if name == MIRROR_HEADER && !copy {
+            copied = true;
+            continue;
+        }
         let private = PRIVATE.contains(&name.as_str()) || KEY_HEADERS.contains(&name.as_str());
         if private
             || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -508,6 +558,7 @@ fn strip(stale: &[String]) {
             host::remove_header(MapType::HttpRequestHeaders, &name);
         }
     }
+    copied
 }
 
 /// Envoy finds no route for a request without this header, and follows no redirect without a route. The map of headers

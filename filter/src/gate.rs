@@ -36,6 +36,8 @@ use crate::vm::{self, Vm};
 
 /// Property by which the adapter finds the request. Not `x-request-id`: a client may choose that.
 pub const CALL_PROPERTY: &str = "attache_ctx";
+/// Request header with the same id. A mirrored request is another stream and does not have the property.
+pub const CALL_HEADER: &str = "x-attache-call";
 /// Bytes of a body looked at at once. WASM memory never shrinks, so a body is never copied whole.
 const SLICE: usize = 64 * 1024;
 /// Requests watched between two passes. None is there for longer than a moment.
@@ -275,6 +277,7 @@ fn advance(context: u32) -> Next {
             if let Err(error) = put(&ask) {
                 return Next::Refuse(error);
             }
+            host::set_header(MapType::HttpRequestHeaders, CALL_HEADER, &ask.call_id);
             vm::with(|vm| vm.requests.insert(request.call_id.clone(), *request));
             Next::Go
         }

@@ -28,7 +28,7 @@ pub enum Step {
     Wait,
     Refuse(ApiError),
     /// Ask the sidecar, and keep the facts for the adapter.
-    Forward(Box<Request>, Ask),
+    Forward(Box<Request>, Box<Ask>),
 }
 
 /// A request before it goes on.
@@ -93,7 +93,7 @@ impl Intake {
             passes: Passes::default(),
             kept: None,
         };
-        let ask = request.ask(None);
+        let ask = Box::new(request.ask(None));
         Step::Forward(Box::new(request), ask)
     }
 }

@@ -87,7 +87,7 @@ fn the_question_is_plain_ascii_and_reads_back() {
     let Step::Forward(_, ask) = intake.step() else { panic!("it should go on") };
     let header = ask_header(&ask).unwrap();
     assert!(header.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}");
-    assert_eq!(serde_json::from_str::<Ask>(&header).unwrap(), ask);
+    assert_eq!(serde_json::from_str::<Ask>(&header).unwrap(), *ask);
 }
 
 #[test]
