@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::store::{
-    Admission, Admitted, Charge, Circuit, Cooldown, Counter, Counters, KeyRow, Memory, NewKey, Observation,
-    Sample, Settlement, StoreError, Transition,
+    Admission, Admitted, Circuit, Counter, Counters, KeyRow, Memory, NewKey, Observation, Sample, Settlement,
+    StoreError, Transition,
 };
 
 pub(crate) fn deployment(id: &str, group: &str) -> Deployment {
@@ -124,28 +124,6 @@ impl FakeCounters {
 
 #[async_trait]
 impl Counters for FakeCounters {
-    async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.inner.reserve(id, charges, lease).await
-    }
-
-    async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
-        self.check()?;
-        self.inner.settle(id, actual).await
-    }
-
-    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
-        self.inner.read(counters).await
-    }
-
-    async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError> {
-        self.inner.record_failure(failure).await
-    }
-
-    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.inner.cooling().await
-    }
-
     async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         self.check()?;
         self.admitted.lock().push(admission.clone());
@@ -178,6 +156,11 @@ impl Counters for FakeCounters {
         self.check()?;
         self.samples.lock().push((samples.to_vec(), keep, ttl));
         Ok(())
+    }
+
+    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
+        self.check()?;
+        self.inner.samples().await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

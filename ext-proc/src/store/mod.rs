@@ -28,8 +28,8 @@ pub use reservation::Reservation;
 pub use resilient::Resilient;
 pub use sql::{PostgresStore, SqliteStore};
 pub use types::{
-    Admission, Admitted, Candidate, Charge, Circuit, Cooldown, Counter, CounterBackend, DatabaseBackend,
-    Failure, KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Sample, Settlement, Speed, SpendRow,
+    Admission, Admitted, Candidate, Charge, Circuit, Counter, CounterBackend, DatabaseBackend, Failure,
+    KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Sample, Settlement, Speed, SpendRow,
     StoreError, Transition, Trip,
 };
 
@@ -64,7 +64,7 @@ pub trait Ledger: Send + Sync {
     async fn totals(&self) -> Result<LedgerTotals, StoreError>;
 }
 
-/// Counters, reservations and cooldowns, shared by replicas when the backend is Redis.
+/// Counters, reservations and circuit breakers, shared by replicas when the backend is Redis.
 ///
 /// Every call has a deadline of its own (20 ms over Redis); on [`StoreError::Unavailable`] the caller goes on
 /// with the in-process twin and says so.
@@ -72,85 +72,21 @@ pub trait Ledger: Send + Sync {
 pub trait Counters: Send + Sync {
     /// Picks a candidate with room and charges it, atomically, under a lease. Asking again with an id that holds a
     /// lease already answers with what it holds, and charges nothing. No counter is to be charged twice.
-    async fn admit(&self, _admission: &Admission) -> Result<Admitted, StoreError> {
-        Err(StoreError::Broken { backend: "counters", reason: "admit".into() })
-    }
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError>;
     /// Settles many in one round trip. Per settlement: false when its id is unknown, settled already or over.
-    async fn settle_all(&self, _settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
-        Err(StoreError::Broken { backend: "counters", reason: "settle_all".into() })
-    }
+    async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError>;
     /// Counts outcomes, in one round trip, and opens or closes circuit breakers. The later deadline of an open one
     /// wins. Of one observation the failures come first: a success beside them closes nothing.
-    async fn observe(&self, _outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
-        Err(StoreError::Broken { backend: "counters", reason: "observe".into() })
-    }
+    async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError>;
     /// Every circuit breaker that is not closed, half-open ones included. One that nobody probes is forgotten an hour
     /// after its deadline.
-    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        Err(StoreError::Broken { backend: "counters", reason: "circuits".into() })
-    }
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError>;
     /// Current values, 0 where there is none.
-    async fn values(&self, _counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
-        Err(StoreError::Broken { backend: "counters", reason: "values".into() })
-    }
+    async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError>;
     /// Keeps the newest `keep` samples per deployment and kind, for `ttl` after the last.
-    async fn add_samples(&self, _samples: &[Sample], _keep: usize, _ttl: Duration) -> Result<(), StoreError> {
-        Err(StoreError::Broken { backend: "counters", reason: "add_samples".into() })
-    }
+    async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError>;
     /// All samples of all replicas, oldest first per deployment and kind.
-    async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
-        Err(StoreError::Broken { backend: "counters", reason: "samples".into() })
-    }
-    /// Adds all charges atomically under a lease; after `lease` without settling they are taken back.
-    async fn reserve(&self, id: &str, charges: &[Charge], lease: Duration) -> Result<(), StoreError> {
-        let limited = |charge: &Charge| Limited {
-            counter: charge.counter.clone(),
-            amount: charge.amount,
-            ttl: charge.ttl,
-            limit: None,
-        };
-        let charges = charges.iter().map(limited).collect();
-        let candidates = vec![Candidate { tier: 0, charges, probe: None }];
-        let pick = Pick::First;
-        self.admit(&Admission { id: id.to_owned(), lease, required: Vec::new(), candidates, pick }).await?;
-        Ok(())
-    }
-    /// As [`Counters::settle_all`], of one.
-    async fn settle(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
-        let settlement = Settlement { id: id.to_owned(), actual: actual.to_vec() };
-        Ok(self.settle_all(&[settlement]).await? == [true])
-    }
-    /// As [`Counters::values`].
-    async fn read(&self, counters: &[String]) -> Result<Vec<u64>, StoreError> {
-        let counter = |name: &String| match name.rsplit_once(':') {
-            Some((base, window)) => Counter::new(base, window.parse().unwrap_or_default()),
-            None => Counter::new(name.as_str(), 0),
-        };
-        self.values(&counters.iter().map(counter).collect::<Vec<_>>()).await
-    }
-    /// Counts a failure of a deployment; when more than `allowed_fails` fell within `cooldown`, cools it down
-    /// (at once if `retry_after` is given, for that long) and returns until when. The later deadline wins.
-    async fn record_failure(&self, failure: &Cooldown) -> Result<Option<u64>, StoreError> {
-        let (cooldown, trip) = match failure.retry_after {
-            Some(wait) => (wait, Trip::Now),
-            None => {
-                let (allowed, window) = (failure.allowed_fails, failure.cooldown);
-                (window, Trip::Count { kind: String::new(), allowed, window })
-            }
-        };
-        let failures = vec![Failure { reason: String::new(), cooldown, trip }];
-        let observation = Observation { deployment: failure.deployment.clone(), successes: 0, failures };
-        Ok(match self.observe(&[observation]).await?.pop() {
-            Some(Transition::Opened(circuit)) => Some(circuit.until_ms),
-            _ => None,
-        })
-    }
-    /// Deployments cooling now, with their deadline in Unix milliseconds.
-    async fn cooling(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let now = memory::wall_ms();
-        let open = self.circuits().await?.into_iter().filter(|circuit| circuit.until_ms > now);
-        Ok(open.map(|circuit| (circuit.deployment, circuit.until_ms)).collect())
-    }
+    async fn samples(&self) -> Result<Vec<Sample>, StoreError>;
     /// Is the backend reachable?
     async fn ping(&self) -> Result<(), StoreError>;
     /// Does this process count alone, because the shared backend is away?

@@ -259,16 +259,6 @@ pub struct Sample {
     pub micros: u64,
 }
 
-/// A failure of a deployment, and the rule that may cool it down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cooldown {
-    pub deployment: String,
-    pub allowed_fails: u32,
-    pub cooldown: Duration,
-    /// The upstream said when to come back (429): cool at once for this long.
-    pub retry_after: Option<Duration>,
-}
-
 /// Where keys and ledger live; chosen by `general_settings.database_url`.
 #[derive(Debug, Clone)]
 pub enum DatabaseBackend {
@@ -283,7 +273,7 @@ pub enum DatabaseBackend {
     },
 }
 
-/// Where counters and cooldowns live; chosen by `router_settings.redis_*`.
+/// Where counters and circuit breakers live; chosen by `router_settings.redis_*`.
 #[derive(Debug, Clone)]
 pub enum CounterBackend {
     /// The embedded default: this process.
