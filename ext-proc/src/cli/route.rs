@@ -24,11 +24,7 @@ pub(super) enum Route {
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// Model as a client would name it.
-    #[arg(required_unless_present = "model_flag")]
-    model: Option<String>,
-    /// The same as a flag.
-    #[arg(id = "model_flag", long = "model", conflicts_with = "model", hide = true)]
-    model_flag: Option<String>,
+    model: String,
     /// The gateway.
     #[arg(long, env = "ATTACHE_URL", default_value = "http://localhost:4000", value_name = "URL")]
     url: String,
@@ -108,8 +104,7 @@ impl Explain {
     }
 
     fn path(&self) -> String {
-        let model = self.model.as_deref().or(self.model_flag.as_deref()).unwrap_or_default();
-        let mut path = format!("/router/explain?model={}", percent_encode(model));
+        let mut path = format!("/router/explain?model={}", percent_encode(&self.model));
         let tokens = self.input_tokens.map(|tokens| tokens.to_string());
         let given = [
             ("tags", self.tags.as_deref()),
@@ -133,4 +128,81 @@ fn message(text: &str) -> String {
     let error = serde_json::from_str::<serde_json::Value>(text).ok();
     let message = error.as_ref().and_then(|error| error["error"]["message"].as_str());
     message.unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        route: Route,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<Explain, clap::Error> {
+        let line = ["attache", "explain"].iter().chain(arguments);
+        Line::try_parse_from(line).map(|Line { route: Route::Explain(explain) }| explain)
+    }
+
+    #[test]
+    fn flags_become_the_question() {
+        let plain = parsed(&["openai/gpt-4o", "--key", "sk-x"]).unwrap();
+        assert_eq!(plain.path(), "/router/explain?model=openai%2Fgpt-4o&format=text");
+        let all = [
+            "m",
+            "--tags",
+            "a,b c",
+            "--stream",
+            "--input-tokens",
+            "7",
+            "--session",
+            "s",
+            "--as",
+            "ci",
+            "--json",
+        ];
+        let path = parsed(&all).unwrap().path();
+        assert_eq!(
+            path,
+            "/router/explain?model=m&tags=a%2Cb%20c&input_tokens=7&session=s&key=ci&stream=true"
+        );
+        assert!(parsed(&[]).is_err());
+    }
+
+    #[test]
+    fn the_key_is_given_or_the_configurations() {
+        assert_eq!(parsed(&["m", "--key", "sk-given"]).unwrap().master_key().unwrap(), "sk-given");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        let key = "sk-of-the-configuration";
+        std::fs::write(&file, format!("model_list: []\ngeneral_settings: {{master_key: {key}}}\n")).unwrap();
+        let explain = Explain { key: None, config: Some(file), ..parsed(&["m"]).unwrap() };
+        assert_eq!(explain.master_key().unwrap(), key);
+        let neither = Explain { key: None, config: None, ..parsed(&["m"]).unwrap() };
+        assert!(neither.master_key().is_err());
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_gateway_is_told_with_its_message() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let refuse = || async {
+            let body = r#"{"error": {"message": "Only the master key may call it."}}"#;
+            (http::StatusCode::FORBIDDEN, body)
+        };
+        let router = axum::Router::new().fallback(refuse);
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper_util::service::TowerToHyperService::new(router);
+            let stream = hyper_util::rt::TokioIo::new(stream);
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+        });
+        let explain = parsed(&["m", "--key", "sk-secret-key", "--url", &url]).unwrap();
+        let error = format!("{:#}", explain.ask().await.unwrap_err());
+        assert!(error.contains("403") && error.contains("Only the master key"), "{error}");
+        assert!(!error.contains("sk-secret-key"), "{error}");
+    }
 }
