@@ -9,44 +9,28 @@
 use std::rc::Rc;
 
 use attache_llm::contract::{
-    AttemptOutcome, DEPLOYMENT_KEY, DeploymentMeta, HEADER_PREFIX, MAX_PASSES, METADATA_NAMESPACE, NOTE_KEY,
-    Note, REPLAN_PATH, Step, VERSION, WAIT_HEADER, WALK_KEY, Walk,
+    AttemptOutcome, DEPLOYMENT_KEY, HEADER_PREFIX, MAX_PASSES, METADATA_NAMESPACE, NOTE_KEY, Note, VERSION,
+    WAIT_HEADER, WALK_KEY, Walk,
 };
 use attache_llm::edit::BodyEdits;
 use attache_llm::error::ApiError;
-use attache_llm::provider;
 use attache_llm::response::RewriteOptions;
 use attache_llm::wildcard;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use crate::answer::{self, Answer, Flow, Head, Release};
-use crate::auth::KEY_HEADERS;
 use crate::gate::{CALL_HEADER, CALL_PROPERTY};
 use crate::host;
+use crate::outgoing::{self, MIRROR_HEADER, Outgoing};
 use crate::redirect::{self, STATUS_HEADER};
-use crate::requests::{Attempt, Kept, Request, Target, WalkState};
+use crate::requests::{Attempt, Kept, Request, WalkState};
 use crate::vm::{self, Upstream, Vm};
 use crate::walk::{self, Failed, Move};
 
 /// Edits within this many bytes are made in one piece; beyond it the body is turned over slice by slice.
 const SLICE: usize = 64 * 1024;
 
-/// Request headers that a provider has no business with, beside the prefixes below. The credentials of an earlier
-/// attempt are among them: Envoy injects this attempt's after the adapter.
-const PRIVATE: [&str; 8] = [
-    "cookie",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-client-cert",
-    "x-forwarded-host",
-    "openai-organization",
-    "openai-project",
-    "transfer-encoding",
-];
-/// Names the cluster that gets a copy of the request (the route's mirror policy). The sidecar sets it.
-const MIRROR_HEADER: &str = "x-attache-mirror";
-const PRIVATE_PREFIXES: [&str; 3] = [HEADER_PREFIX, "x-envoy-", "x-litellm-"];
 /// Response headers that speak of the provider's account, or would move the client to another host.
 const NOT_FOR_CLIENTS: [&str; 6] = [
     "openai-organization",
@@ -84,18 +68,6 @@ pub struct Adapter {
     held: usize,
 }
 
-/// What an attempt sends, worked out from the shared record.
-struct Outgoing {
-    attempt: usize,
-    path: String,
-    authority: String,
-    headers: Vec<(String, String)>,
-    /// Headers that an earlier attempt set for its own deployment.
-    stale: Vec<String>,
-    edits: BodyEdits,
-    options: RewriteOptions,
-}
-
 impl Adapter {
     /// Begins the step of the plan: an attempt, or (`None`) the question for another plan.
     fn begin(&self, mirrored: bool) -> Result<Option<Outgoing>, String> {
@@ -111,7 +83,7 @@ impl Adapter {
         .ok_or("no record of the request")?;
         let upstream = upstream.map_err(|error| format!("cluster {cluster}: {error}"))?;
         if mirrored {
-            return self.mirror(&cluster, &upstream).map(Some);
+            return self.copy(&cluster, &upstream).map(Some);
         }
         // A plan of one good attempt does not pay for the walk.
         let pattern = matches!(&upstream, Upstream::Deployment(meta) if wildcard::is_pattern(&meta.model));
@@ -126,7 +98,7 @@ impl Adapter {
                     request.begin_replan(host::now_us());
                     None
                 }
-                Upstream::Deployment(meta) => Some(outgoing(request, &cluster, &meta, steps)?),
+                Upstream::Deployment(meta) => Some(outgoing::outgoing(request, &cluster, &meta, steps)?),
             };
             for report in request.report_failures() {
                 usage.report(serde_json::to_string(&report).unwrap_or_default());
@@ -137,18 +109,14 @@ impl Adapter {
     }
 
     /// A copy of the request: no attempt of it, and nothing of its answer is read.
-    fn mirror(&self, cluster: &str, upstream: &Upstream) -> Result<Outgoing, String> {
+    fn copy(&self, cluster: &str, upstream: &Upstream) -> Result<Outgoing, String> {
         let Upstream::Deployment(meta) = upstream else { return Err(format!("{cluster} is no deployment")) };
-        check(cluster, meta)?;
-        if wildcard::is_pattern(&meta.model) {
-            return Err(format!("a copy for {cluster} has no model"));
-        }
         vm::with(|vm| {
             vm.stats.count("mirrored", 1);
-            vm.requests.get(&self.call_id).map(|request| sent(request, meta, 0, Vec::new()))
+            vm.requests.get(&self.call_id).map(|request| outgoing::copy(request, cluster, meta))
         })
         .flatten()
-        .ok_or_else(|| "no record of the request".into())
+        .unwrap_or_else(|| Err("no record of the request".into()))
     }
 
     /// Makes sure that the plan's walk is in the record.
@@ -351,73 +319,6 @@ impl Adapter {
     }
 }
 
-/// Does the deployment's cluster speak this filter's contract?
-fn check(cluster: &str, meta: &DeploymentMeta) -> Result<(), String> {
-    if meta.contract == VERSION {
-        return Ok(());
-    }
-    let theirs = meta.contract;
-    Err(format!("cluster {cluster} has contract version {theirs}, this filter {VERSION}"))
-}
-
-/// Notes an attempt and works out what it sends.
-fn outgoing(
-    request: &mut Request,
-    cluster: &str,
-    meta: &DeploymentMeta,
-    step: usize,
-) -> Result<Outgoing, String> {
-    check(cluster, meta)?;
-    let resolved = resolve(request.walk().and_then(|walk| walk.steps.get(step)), meta)?;
-    let meta = resolved.as_ref().unwrap_or(meta);
-    let stale = std::mem::replace(
-        &mut request.headers_set,
-        meta.headers.iter().map(|(name, _)| name.clone()).collect(),
-    );
-    let target = Target {
-        deployment: &meta.id,
-        group: &meta.group,
-        cluster,
-        model: resolved.as_ref().map(|meta| meta.model.as_str()),
-        price: meta.price,
-    };
-    let attempt = request.begin_attempt(&target, host::now_us());
-    Ok(sent(request, meta, attempt, stale))
-}
-
-/// What goes to a deployment.
-fn sent(request: &Request, meta: &DeploymentMeta, attempt: usize, stale: Vec<String>) -> Outgoing {
-    let edits = BodyEdits::plan(&request.scan, meta, &meta.model);
-    Outgoing {
-        attempt,
-        path: provider::request_path(meta, request.endpoint),
-        authority: meta.authority.clone(),
-        headers: meta.headers.clone(),
-        stale,
-        options: rewrite_options(request, &edits),
-        edits,
-    }
-}
-
-/// The deployment with the model that its pattern stands for in this step. `None` when its model is no pattern.
-fn resolve(step: Option<&Step>, meta: &DeploymentMeta) -> Result<Option<DeploymentMeta>, String> {
-    if !wildcard::is_pattern(&meta.model) {
-        return Ok(None);
-    }
-    let model = step.and_then(|step| step.model.clone());
-    let model = model.ok_or_else(|| format!("the plan names no model for {}", meta.model))?;
-    Ok(Some(DeploymentMeta { model, ..meta.clone() }))
-}
-
-fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
-    RewriteOptions {
-        client_model: request.model.clone(),
-        want_usage: request.scan.include_usage,
-        injected_usage: edits.injected_usage(),
-        input_estimate: request.scan.input_tokens(),
-    }
-}
-
 /// Seconds to wait as an upstream says it. A date is ignored: the two clocks may differ.
 fn retry_after(headers: &host::Headers) -> Option<u64> {
     let number = |name: &str| host::find(headers, name).and_then(|value| value.trim().parse::<u64>().ok());
@@ -434,13 +335,15 @@ impl HttpContext for Adapter {
             own.or_else(|| host::header(MapType::HttpRequestHeaders, CALL_HEADER)).unwrap_or_default();
         match self.begin(self.mirrored) {
             Ok(Some(outgoing)) => {
-                self.copied = strip(&outgoing.stale, self.mirrored);
-                self.send(outgoing);
+                self.copied = outgoing::strip(&outgoing.stale, self.mirrored);
+                outgoing.set_headers();
+                (self.attempt, self.edits, self.options) =
+                    (outgoing.attempt, outgoing.edits, outgoing.options);
             }
             Ok(None) => {
                 self.replan = true;
-                self.copied = strip(&[], false);
-                ask_for_plan();
+                self.copied = outgoing::strip(&[], false);
+                outgoing::ask_for_plan();
             }
             Err(why) => {
                 // The gateway itself is broken (or a copy cannot be made). Sending the request on as it is could leak it to the wrong place.
@@ -520,59 +423,4 @@ impl HttpContext for Adapter {
         self.response_body(self.held, true);
         Action::Continue
     }
-}
-
-impl Adapter {
-    fn send(&mut self, outgoing: Outgoing) {
-        const MAP: MapType = MapType::HttpRequestHeaders;
-        keep_routable();
-        host::set_header(MAP, ":path", &outgoing.path);
-        host::set_header(MAP, ":authority", &outgoing.authority);
-        // Answers must be readable here.
-        host::set_header(MAP, "accept-encoding", "identity");
-        host::set_header(MAP, "content-type", "application/json");
-        host::set_header(MAP, "content-length", &outgoing.edits.new_len().to_string());
-        for (name, value) in &outgoing.headers {
-            host::set_header(MAP, &name.to_ascii_lowercase(), value);
-        }
-        self.attempt = outgoing.attempt;
-        self.edits = outgoing.edits;
-        self.options = outgoing.options;
-    }
-}
-
-/// Takes off what no upstream may see. The router looks for the name of the cluster that gets a copy only after this
-/// filter saw the headers of the first attempt, so that one stays until the body comes: returns whether it is there.
-fn strip(stale: &[String], copy: bool) -> bool {
-    let mut copied = false;
-    for (name, _) in host::headers(MapType::HttpRequestHeaders) {
-        if name == MIRROR_HEADER && !copy {
-            copied = true;
-            continue;
-        }
-        let private = PRIVATE.contains(&name.as_str()) || KEY_HEADERS.contains(&name.as_str());
-        if private
-            || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || stale.iter().any(|stale| stale.eq_ignore_ascii_case(&name))
-        {
-            host::remove_header(MapType::HttpRequestHeaders, &name);
-        }
-    }
-    copied
-}
-
-/// Envoy finds no route for a request without this header, and follows no redirect without a route. The map of headers
-/// is one for all attempts and for the redirect, so that providers see it too: hence a constant, which says nothing of
-/// the caller.
-fn keep_routable() {
-    host::set_header(MapType::HttpRequestHeaders, "x-forwarded-proto", "https");
-}
-
-/// Makes the caller's request the question for another plan.
-fn ask_for_plan() {
-    const MAP: MapType = MapType::HttpRequestHeaders;
-    keep_routable();
-    host::set_header(MAP, ":path", REPLAN_PATH);
-    host::set_header(MAP, ":authority", "attache");
-    host::set_header(MAP, "content-length", "0");
 }

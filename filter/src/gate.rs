@@ -11,12 +11,11 @@
 //! A request that is planned anew comes here again, by Envoy's internal redirect: a new stream with a new context and
 //! the same body. Everything of the first pass is in the shared record then, so such a pass only asks the sidecar.
 
+mod response;
+
 use std::rc::Rc;
 
-use attache_llm::contract::{
-    ASK_HEADER, Ask, AttemptOutcome, GENERATION_HEADER, GateConfig, HEADER_PREFIX, KeyRecord,
-    METADATA_NAMESPACE, NOTE_KEY, Note, ROUTE_HEADER, VERSION,
-};
+use attache_llm::contract::{ASK_HEADER, Ask, GateConfig, HEADER_PREFIX, KeyRecord, Note, ROUTE_HEADER};
 use attache_llm::error::ApiError;
 use attache_llm::path::{self, Endpoint, ParsedPath};
 use attache_llm::scan::{BodyScan, ScanLimits, Scanned};
@@ -25,13 +24,13 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
-use crate::answer;
 use crate::auth::{self, Presented};
+use crate::finish;
 use crate::host;
 use crate::intake::{self, Intake, Key, Step};
 use crate::keys::{Hash, Joined, Known};
-use crate::redirect::{self, STATUS_HEADER};
-use crate::requests::{self, Ending, Origin, Request};
+use crate::redirect;
+use crate::requests::{Ending, Origin};
 use crate::vm::{self, Vm};
 
 /// Property by which the adapter finds the request. Not `x-request-id`: a client may choose that.
@@ -223,19 +222,6 @@ impl Gate {
         }
         Action::Pause
     }
-
-    /// The decision's note, read once it is there.
-    fn note(&mut self) -> Option<&Note> {
-        if self.note.is_none() {
-            let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, NOTE_KEY]);
-            let note = text.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
-            self.note = note.filter(|note| note.contract == VERSION);
-            if let Some(note) = &self.note {
-                vm::with(|vm| vm.stats.learn_group(&note.group));
-            }
-        }
-        self.note.as_ref()
-    }
 }
 
 /// `content-length`; 0 when the body is chunked.
@@ -322,11 +308,6 @@ pub fn key_decided(context: u32, looked: &Looked) {
             let _ = hostcalls::resume_http_request();
         }
     }
-}
-
-/// Writes a usage record that cannot be kept to Envoy's log, from where it can be put into the ledger by hand.
-pub fn dump(record: &str) {
-    host::warn(&format!("attache usage {record}"));
 }
 
 impl Context for Gate {}
@@ -474,92 +455,6 @@ impl Gate {
         }
     }
 
-    /// Puts the answer right that Envoy sends on: the adapter may have changed its status so that Envoy tries again,
-    /// and where no attempt is behind it, the last error of a provider says more.
-    fn last_error(&mut self) {
-        const MAP: MapType = MapType::HttpResponseHeaders;
-        if let Some(status) = host::header(MAP, STATUS_HEADER) {
-            host::set_header(MAP, ":status", &status);
-            host::remove_header(MAP, "location");
-            return;
-        }
-        let status = host::header(MAP, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
-        let from_upstream = status < 400
-            || host::text(&["response", "code_details"]).is_some_and(|details| details == "via_upstream");
-        let kept =
-            vm::with(|vm| vm.requests.get(&self.call_id)?.in_place_of(status, from_upstream)).flatten();
-        let Some(kept) = kept else { return };
-        host::remove_header(MAP, "location");
-        host::set_header(MAP, ":status", &kept.status.to_string());
-        host::set_header(MAP, "content-type", "application/json");
-        host::set_header(MAP, "content-length", &kept.body.len().to_string());
-        match kept.retry_after_s {
-            Some(seconds) => host::set_header(MAP, "retry-after", &seconds.to_string()),
-            None => host::remove_header(MAP, "retry-after"),
-        }
-        self.swapping = true;
-        self.swap = Some(kept.body);
-    }
-
-    /// An error without a body gets one. Here and not in the adapter: there is no way to add a body to headers that
-    /// end a response but a local reply, which in an upstream filter would end the request instead of the attempt.
-    fn give_body(&mut self) -> bool {
-        let headers = host::headers(MapType::HttpResponseHeaders);
-        let status =
-            host::find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
-        if status < 400 || self.body_given {
-            return false;
-        }
-        self.body_given = true;
-        let body = self.swap.take().unwrap_or_else(|| answer::unusable(status));
-        let own = |name: &str| name.starts_with(':') || matches!(name, "content-length" | "content-type");
-        let kept = headers.iter().filter(|(name, _)| !own(name));
-        let mut reply: Vec<(&str, &str)> = kept
-            .filter_map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value).ok()?)))
-            .collect();
-        reply.push(("content-type", "application/json"));
-        // No reply marker here: the request's headers are out of reach by now, and the SDK panics on the attempt.
-        let _ = hostcalls::send_http_response(u32::from(status), reply, Some(&body));
-        true
-    }
-
-    fn answer_headers(&mut self) {
-        const MAP: MapType = MapType::HttpResponseHeaders;
-        let headers = host::headers(MAP);
-        for (name, _) in &headers {
-            let internal =
-                name.starts_with("x-envoy-") || name.starts_with(HEADER_PREFIX) || name == "set-cookie";
-            if internal {
-                host::remove_header(MAP, name);
-            }
-        }
-        if let Some(theirs) = host::find(&headers, "x-request-id").filter(|theirs| *theirs != self.request_id)
-        {
-            host::set_header(MAP, "llm_provider-x-request-id", theirs);
-        }
-        host::set_header(MAP, "x-request-id", &self.request_id);
-        host::set_header(MAP, "x-litellm-call-id", &self.call_id);
-        if let Some(note) = self.note() {
-            host::set_header(MAP, GENERATION_HEADER, &note.generation.to_string());
-            host::set_header(MAP, "x-litellm-model-group", &note.group);
-            for (name, value) in &note.response_headers {
-                host::set_header(MAP, name, value);
-            }
-        }
-        let note = self.note.as_ref();
-        let facts = vm::with(|vm| {
-            let request = vm.requests.get(&self.call_id)?;
-            let counted = request.retries_and_fallbacks(request.planned(note));
-            Some((request.last_deployment().map(str::to_owned), counted))
-        });
-        let Some(Some((deployment, (retries, fallbacks)))) = facts else { return };
-        if let Some(deployment) = deployment {
-            host::set_header(MAP, "x-litellm-model-id", &deployment);
-        }
-        host::set_header(MAP, "x-litellm-attempted-retries", &retries.to_string());
-        host::set_header(MAP, "x-litellm-attempted-fallbacks", &fallbacks.to_string());
-    }
-
     /// The stream is over. Envoy calls this exactly once in every case, also when the client left.
     fn finish(&mut self) {
         let ending = Ending {
@@ -585,7 +480,7 @@ impl Gate {
         match request {
             Some(Ok(Some(request))) => {
                 self.note();
-                if close(request, self.note.as_ref(), &ending) {
+                if finish::close(request, self.note.as_ref(), &ending) {
                     self.wake_root();
                 }
             }
@@ -602,55 +497,4 @@ impl Gate {
 fn wished(headers: &host::Headers) -> Vec<(String, String)> {
     let found = wishes::HEADERS.iter().filter_map(|name| Some((*name, host::find(headers, name)?)));
     found.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-/// The request is over: its one record, and statistics. Is a whole batch of records waiting now?
-pub fn close(mut request: Request, note: Option<&Note>, ending: &Ending) -> bool {
-    request.close(ending);
-    let record = request.is_recorded(note, ending).then(|| request.record(note, ending));
-    let text = record.and_then(|record| serde_json::to_string(&record).ok());
-    let (dumped, full) = vm::with(|vm| {
-        count(vm, &request, note, ending);
-        let dumped = text.and_then(|text| vm.usage.push(text));
-        vm.stats.count("usage_dumped", u64::from(dumped.is_some()));
-        (dumped, vm.usage.is_full_batch())
-    })
-    .unwrap_or_default();
-    if let Some(oldest) = dumped {
-        dump(&oldest);
-    }
-    full
-}
-
-/// Statistics of a finished request.
-fn count(vm: &mut Vm, request: &Request, note: Option<&Note>, ending: &Ending) {
-    let planned = request.planned(note);
-    let group = planned.unwrap_or(request.model.as_str());
-    let stats = &mut vm.stats;
-    stats.request(group, request.outcome(note, ending));
-    let (retries, fallbacks) = request.retries_and_fallbacks(planned);
-    stats.count_group("retries", group, retries);
-    stats.count_group("fallbacks", group, fallbacks);
-    stats.observe_group("duration_ms", group, ending.now_us.saturating_sub(request.start_us) / 1_000);
-    if let Some(first_us) = request.first_event_us {
-        stats.observe_group("ttft_ms", group, first_us / 1_000);
-    }
-    for attempt in &request.attempts {
-        let record = &attempt.record;
-        let (group, deployment) = (record.group.as_str(), record.deployment.as_str());
-        stats.attempt(group, deployment, requests::outcome_name(record.outcome));
-        if let Some(class) = record.class {
-            stats.error_class(group, deployment, class.name());
-        }
-        if record.outcome == AttemptOutcome::FailedFirstEvent {
-            stats.count_deployment("first_event_failovers", group, deployment, 1);
-        }
-        let Some(usage) = &record.usage else { continue };
-        stats.count_deployment("tokens_input", group, deployment, usage.prompt);
-        stats.count_deployment("tokens_output", group, deployment, usage.completion);
-        stats.count_deployment("tokens_cached", group, deployment, usage.cached);
-        if let Some(price) = &attempt.price {
-            stats.count_deployment("spend_nanodollars", group, deployment, price.cost(usage));
-        }
-    }
 }

@@ -9,16 +9,19 @@
 //! gate     request body      at its end: one scan, x-attache-ask, shared record    intake, requests
 //! ext_proc                   the sidecar decides: plan and note as metadata
 //! router                     attempt n goes to the n-th group of the plan
-//! adapter  request           path, host, model name, stream_options                adapter
+//! adapter  request           path, host, model name, stream_options                adapter, outgoing
 //! adapter  response          first-event check, usage, model name put back         answer
+//!                            after a failure: next step, stop, or another plan     walk
+//! gate     request headers   again for another plan, by internal redirect          redirect, requests
 //! gate     response headers  x-litellm-* for the client                            gate
-//! gate     log               one usage record, statistics                          requests, stats
+//! gate     log               one usage record, statistics                          finish, requests, stats
 //! root     tick              batches of usage until they are acknowledged          usage, root
 //!                            keys that changed are forgotten                       keys
 //! ```
 //!
-//! `bounded`, `keys`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests` and `answer` know nothing of Envoy and are
-//! tested natively. `host`, `vm`, `root`, `gate` and `adapter` are thin hosts over them.
+//! `bounded`, `keys`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `walk` and `answer` know nothing
+//! of Envoy and are tested natively. `host`, `vm`, `root`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
+//! them.
 //!
 //! A panic costs the worker its key table and its unsent usage, so nothing here may panic; where the SDK would,
 //! [`host`] goes around it.
@@ -37,11 +40,13 @@ pub mod adapter;
 pub mod answer;
 pub mod auth;
 pub mod bounded;
+pub mod finish;
 pub mod gate;
 pub mod host;
 pub mod ids;
 pub mod intake;
 pub mod keys;
+pub mod outgoing;
 pub mod redirect;
 pub mod reply;
 pub mod requests;

@@ -14,6 +14,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::adapter::Adapter;
+use crate::finish;
 use crate::gate::{self, Gate, Looked};
 use crate::host;
 use crate::keys::{Hash, Known};
@@ -169,7 +170,7 @@ impl GateRoot {
             host::warn(&format!("attache: request {} was lost between two passes", request.call_id));
             let ending = Ending { details: "attache_lost".into(), now_us, ..Ending::default() };
             let note = request.passes.note.clone();
-            gate::close(request, note.as_ref(), &ending);
+            finish::close(request, note.as_ref(), &ending);
         }
     }
 
@@ -263,7 +264,7 @@ impl Context for GateRoot {
             left
         });
         for record in left.unwrap_or_default() {
-            gate::dump(&record);
+            finish::dump(&record);
         }
         true
     }

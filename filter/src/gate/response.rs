@@ -1,0 +1,112 @@
+//! The gate's view of the answer: its headers for the client, and an error where no provider's answer is there.
+
+use attache_llm::contract::{GENERATION_HEADER, HEADER_PREFIX, METADATA_NAMESPACE, NOTE_KEY, Note, VERSION};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::MapType;
+
+use super::Gate;
+use crate::answer;
+use crate::host;
+use crate::redirect::STATUS_HEADER;
+use crate::vm;
+
+impl Gate {
+    /// Puts the answer right that Envoy sends on: the adapter may have changed its status so that Envoy tries again,
+    /// and where no attempt is behind it, the last error of a provider says more.
+    pub(super) fn last_error(&mut self) {
+        const MAP: MapType = MapType::HttpResponseHeaders;
+        if let Some(status) = host::header(MAP, STATUS_HEADER) {
+            host::set_header(MAP, ":status", &status);
+            host::remove_header(MAP, "location");
+            return;
+        }
+        let status = host::header(MAP, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        let from_upstream = status < 400
+            || host::text(&["response", "code_details"]).is_some_and(|details| details == "via_upstream");
+        let kept =
+            vm::with(|vm| vm.requests.get(&self.call_id)?.in_place_of(status, from_upstream)).flatten();
+        let Some(kept) = kept else { return };
+        host::remove_header(MAP, "location");
+        host::set_header(MAP, ":status", &kept.status.to_string());
+        host::set_header(MAP, "content-type", "application/json");
+        host::set_header(MAP, "content-length", &kept.body.len().to_string());
+        match kept.retry_after_s {
+            Some(seconds) => host::set_header(MAP, "retry-after", &seconds.to_string()),
+            None => host::remove_header(MAP, "retry-after"),
+        }
+        self.swapping = true;
+        self.swap = Some(kept.body);
+    }
+
+    /// An error without a body gets one. Here and not in the adapter: there is no way to add a body to headers that
+    /// end a response but a local reply, which in an upstream filter would end the request instead of the attempt.
+    pub(super) fn give_body(&mut self) -> bool {
+        let headers = host::headers(MapType::HttpResponseHeaders);
+        let status =
+            host::find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        if status < 400 || self.body_given {
+            return false;
+        }
+        self.body_given = true;
+        let body = self.swap.take().unwrap_or_else(|| answer::unusable(status));
+        let own = |name: &str| name.starts_with(':') || matches!(name, "content-length" | "content-type");
+        let kept = headers.iter().filter(|(name, _)| !own(name));
+        let mut reply: Vec<(&str, &str)> = kept
+            .filter_map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value).ok()?)))
+            .collect();
+        reply.push(("content-type", "application/json"));
+        // No reply marker here: the request's headers are out of reach by now, and the SDK panics on the attempt.
+        let _ = hostcalls::send_http_response(u32::from(status), reply, Some(&body));
+        true
+    }
+
+    pub(super) fn answer_headers(&mut self) {
+        const MAP: MapType = MapType::HttpResponseHeaders;
+        let headers = host::headers(MAP);
+        for (name, _) in &headers {
+            let internal =
+                name.starts_with("x-envoy-") || name.starts_with(HEADER_PREFIX) || name == "set-cookie";
+            if internal {
+                host::remove_header(MAP, name);
+            }
+        }
+        if let Some(theirs) = host::find(&headers, "x-request-id").filter(|theirs| *theirs != self.request_id)
+        {
+            host::set_header(MAP, "llm_provider-x-request-id", theirs);
+        }
+        host::set_header(MAP, "x-request-id", &self.request_id);
+        host::set_header(MAP, "x-litellm-call-id", &self.call_id);
+        if let Some(note) = self.note() {
+            host::set_header(MAP, GENERATION_HEADER, &note.generation.to_string());
+            host::set_header(MAP, "x-litellm-model-group", &note.group);
+            for (name, value) in &note.response_headers {
+                host::set_header(MAP, name, value);
+            }
+        }
+        let note = self.note.as_ref();
+        let facts = vm::with(|vm| {
+            let request = vm.requests.get(&self.call_id)?;
+            let counted = request.retries_and_fallbacks(request.planned(note));
+            Some((request.last_deployment().map(str::to_owned), counted))
+        });
+        let Some(Some((deployment, (retries, fallbacks)))) = facts else { return };
+        if let Some(deployment) = deployment {
+            host::set_header(MAP, "x-litellm-model-id", &deployment);
+        }
+        host::set_header(MAP, "x-litellm-attempted-retries", &retries.to_string());
+        host::set_header(MAP, "x-litellm-attempted-fallbacks", &fallbacks.to_string());
+    }
+
+    /// The decision's note, read once it is there.
+    pub(super) fn note(&mut self) -> Option<&Note> {
+        if self.note.is_none() {
+            let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, NOTE_KEY]);
+            let note = text.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
+            self.note = note.filter(|note| note.contract == VERSION);
+            if let Some(note) = &self.note {
+                vm::with(|vm| vm.stats.learn_group(&note.group));
+            }
+        }
+        self.note.as_ref()
+    }
+}
