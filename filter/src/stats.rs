@@ -94,6 +94,8 @@ impl<M: Meter> Stats<M> {
 
     /// `attache.replans`: a request was planned anew after a failure of this class in `group`.
     pub fn replan(&mut self, group: &str, class: &str) {
+        // Of a deployment, so from the configuration.
+        self.learn_group(group);
         self.start("replans");
         self.group(group);
         self.label("class", class);
