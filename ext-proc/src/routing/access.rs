@@ -1,6 +1,5 @@
-use attache_llm::provider::Provider;
-
-use super::Group;
+use super::names::Target;
+use super::{Deployment, Group};
 
 /// Entries that grant every model, as an empty list does. A team's models are all until teams have a list of their own.
 const ALL: [&str; 3] = ["all-proxy-models", "all-team-models", "*"];
@@ -32,31 +31,70 @@ impl<'a> Access<'a> {
     }
 
     /// May it use the model `name`? `group` is the group of that name, if there is one: `openai/*` then also
-    /// grants a group all of whose deployments are OpenAI's, whatever the group is called.
+    /// grants a group all of whose deployments are OpenAI's, whatever the group is called, and an access group one that
+    /// has a deployment in it.
     #[must_use]
     pub fn allows(&self, name: &str, group: Option<&Group>) -> bool {
-        let Some(entries) = self.entries else { return true };
-        entries.iter().filter(|e| e.as_str() != NOTHING).any(|entry| {
+        self.grant(name, group).any()
+    }
+
+    fn grant(&self, name: &str, group: Option<&Group>) -> Grant {
+        let Some(entries) = self.entries else { return Grant::All };
+        let named = entries.iter().filter(|e| e.as_str() != NOTHING).any(|entry| {
             if !entry.contains('*') {
                 return entry == name;
             }
             matches(entry, name) || group.is_some_and(|g| group_matches(entry, g))
-        })
+        });
+        match named {
+            true => Grant::All,
+            false if group.is_some_and(|g| g.deployments.iter().any(|d| self.is_in_group(d))) => {
+                Grant::AccessGroups
+            }
+            false => Grant::Nothing,
+        }
+    }
+
+    /// What it may use of a target that was asked for as `asked`: the list may name the alias or the group behind it.
+    pub(super) fn grants(&self, asked: &str, target: &Target<'_>) -> Grant {
+        // An id speaks of its group: the right to that is what counts.
+        let name = if target.only.is_some() { target.group.name.as_str() } else { target.name };
+        let grant = self.grant(name, Some(target.group));
+        let by_alias = || target.only.is_none() && asked != name && self.grant(asked, None).any();
+        if grant != Grant::All && by_alias() { Grant::All } else { grant }
+    }
+
+    /// Is the deployment in an access group of the list?
+    pub(super) fn is_in_group(&self, deployment: &Deployment) -> bool {
+        let Some(entries) = self.entries else { return true };
+        deployment.access_groups.iter().any(|group| group != NOTHING && entries.contains(group))
     }
 }
 
-/// Every deployment, so that a mixed group does not leak another provider to the key.
-fn group_matches(pattern: &str, group: &Group) -> bool {
-    !group.deployments.is_empty()
-        && group.deployments.iter().all(|d| {
-            let provider = provider_prefix(d.meta.provider);
-            matches(pattern, &format!("{provider}/{}", d.meta.model))
-        })
+/// How much of a group a key may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grant {
+    Nothing,
+    /// Only deployments that are in one of the key's access groups.
+    AccessGroups,
+    All,
 }
 
-fn provider_prefix(provider: Provider) -> String {
-    // The serialised name is the prefix that `litellm_params.model` uses.
-    serde_json::to_value(provider).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+impl Grant {
+    pub(super) fn any(self) -> bool {
+        self != Self::Nothing
+    }
+}
+
+/// Every deployment, so that a mixed group does not leak another provider to the key. A wildcard group is granted by the
+/// names that it serves alone.
+fn group_matches(pattern: &str, group: &Group) -> bool {
+    !group.name.contains('*')
+        && !group.deployments.is_empty()
+        && group
+            .deployments
+            .iter()
+            .all(|d| matches(pattern, &format!("{}/{}", d.provider_name, d.meta.model)))
 }
 
 /// `*` stands for any text, everything else for itself.
@@ -127,7 +165,7 @@ mod tests {
         let own = group("chat", vec![deployment("a", "chat"), deployment("b", "chat")]);
         assert!(access.allows("chat", Some(&own)));
         let mut foreign = deployment("c", "chat");
-        foreign.meta.provider = Provider::Azure;
+        foreign.provider_name = "azure";
         let mixed = group("chat", vec![deployment("a", "chat"), foreign]);
         assert!(!access.allows("chat", Some(&mixed)));
         assert!(!access.allows("chat", Some(&group("chat", vec![]))));

@@ -18,27 +18,27 @@ const PLACE_MARGIN: Duration = Duration::from_secs(60);
 /// Completion tokens assumed when the client names no limit.
 const DEFAULT_COMPLETION: u64 = 256;
 
-/// What a reservation is on. Its id tells all of this, so that any replica can settle it from the usage record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A reservation's id: it tells the windows of its counters, so that any replica can settle it from the usage record.
+/// The deployment is that of the first attempt of its pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot<'a> {
-    /// Unix minute of the decision: its counters' windows follow from it.
+    /// Unix minute of the decision.
     pub(super) minute: u64,
     pub(super) call_id: &'a str,
     pub(super) pass: u32,
-    pub(super) deployment: &'a str,
 }
 
 impl<'a> Slot<'a> {
-    /// `{minute}/{call_id}/{pass}/{deployment}`.
+    /// `{minute}/{call_id}/{pass}`.
     pub(super) fn id(&self) -> String {
-        format!("{}/{}/{}/{}", self.minute, self.call_id, self.pass, self.deployment)
+        format!("{}/{}/{}", self.minute, self.call_id, self.pass)
     }
 
     /// Reads an id back; `None` if it is not one of this call's.
-    pub(super) fn parse(id: &'a str, call_id: &'a str) -> Option<Self> {
+    pub(super) fn parse(id: &str, call_id: &'a str) -> Option<Self> {
         let (minute, rest) = id.split_once('/')?;
-        let (pass, deployment) = rest.strip_prefix(call_id)?.strip_prefix('/')?.split_once('/')?;
-        Some(Self { minute: minute.parse().ok()?, call_id, pass: pass.parse().ok()?, deployment })
+        let pass = rest.strip_prefix(call_id)?.strip_prefix('/')?;
+        Some(Self { minute: minute.parse().ok()?, call_id, pass: pass.parse().ok()? })
     }
 }
 

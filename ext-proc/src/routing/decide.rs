@@ -1,22 +1,20 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use attache_llm::contract::{self, Ask, MASTER_KEY_HASH};
+use attache_llm::contract::{self, Ask, MASTER_KEY_HASH, MAX_PASSES};
 use attache_llm::error::ApiError;
+use rand::seq::IndexedRandom;
 
-use super::admission::{Estimate, Meter, Slot, Used, kinds};
-use super::plan::{Health, Planned, plan};
-use super::{
-    Access, Breakers, Decision, Deployment, LiveClusters, Probes, Snapshot, Speeds, Strategy, Timeouts,
-    Verdict, now_ms, refusal,
-};
-use crate::store::{Counters, KeyRow, Reservation, StoreError};
-
-/// A reservation outlives its request by this much, so that the usage record always finds it.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// Longest request that a plan may make of its attempts' timeouts.
-const MAX_TOTAL: Duration = Duration::from_secs(2 * 3_600);
+use super::access::Grant;
+use super::admission::Estimate;
+use super::choose::{Field, Fullness, chosen, field, fullness};
+use super::legs::Line;
+use super::names::{Target, find};
+use super::request::Request;
+use super::settle::replanned;
+use super::steps::{Planned, plan};
+use super::{Access, Breakers, Decision, LiveClusters, Probes, Snapshot, Speeds, Verdict, now_ms, refusal};
+use crate::store::{Admission, Admitted, Counters, KeyRow, Reservation, StoreError};
 
 /// Stored keys by id, cached.
 #[async_trait]
@@ -36,38 +34,110 @@ pub struct Context<'a> {
     pub probes: &'a Probes,
 }
 
-/// Decides about one request: may the key use the model, and which deployments are tried in which order.
+/// Decides about one pass of a request: may the key use the model, and which deployments are tried in which order.
 ///
-/// Never waits for anything but the key (cached) and the reservation (20 ms at most). With the counters away it
-/// decides all the same, without a reservation.
+/// Never waits for anything but the key (cached) and one question to the counters (20 ms at most). With the counters
+/// away it decides all the same, without a reservation.
 pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
     if ask.contract != contract::VERSION {
         return Err(refusal::contract_mismatch(ask.contract));
     }
     let now = now_ms();
     let key = caller(context.keys, &ask.key, now).await?;
-    let access = key.as_deref().map_or_else(Access::everything, |row| Access::of(&row.key.models));
-    let snapshot = &context.snapshot;
-    let health = Health { live: context.live, breakers: context.breakers, now_ms: now };
-    let planned = plan(snapshot, &access, &health, &ask.model, &mut rand::rng())?;
-    let timeouts = timeouts(snapshot, &planned, ask.stream);
-    let reservation = reserve(snapshot, context.counters, &planned, ask, timeouts.total + LEASE_MARGIN).await;
+    if let Some(replan) = &ask.replan {
+        replanned(&context.snapshot, context.counters, &ask.call_id, replan);
+        if replan.pass >= MAX_PASSES {
+            return Err(ApiError::too_many_passes(&ask.model, MAX_PASSES));
+        }
+    }
+    let request = request(context, ask, key.as_deref(), now);
+    let (mut line, field) = look(&request)?;
+    let Field { legs, question } = field;
+    let (legs, reservation) = match question {
+        None => (legs, Reservation::none(String::new())),
+        Some((admission, places)) => {
+            match admit(context.counters, &admission).await {
+                Some(Admitted::Candidate(at)) => {
+                    let place = places.get(at).copied().unwrap_or_default();
+                    (chosen(legs, place), Reservation::held(Arc::clone(context.counters), admission.id))
+                }
+                Some(Admitted::Full(full)) => {
+                    let fullness = fullness(&request, &legs, &places, &full);
+                    return Err(refuse(&request, &line, Some(fullness)));
+                }
+                // Nobody keeps count: whoever comes first, without a reservation.
+                Some(Admitted::Refused { .. }) | None => {
+                    (chosen(legs, unasked(&places)), Reservation::none(String::new()))
+                }
+            }
+        }
+    };
+    let planned = plan(&request, &mut line, legs, &mut rand::rng());
     Ok(Decision {
         plan: planned.to_steps(),
-        walk: None,
-        mirror: None,
+        mirror: mirror(&request, &planned),
+        group: line.asked.group.name.clone(),
         reservation,
-        timeouts,
+        timeouts: planned.timeouts,
         response_headers: key.as_deref().map(key_headers).unwrap_or_default(),
-        valid_for: timeouts.total,
+        valid_for: planned.timeouts.total,
         uses: 1,
-        generation: snapshot.generation,
-        group: planned.group,
+        generation: request.snapshot.generation,
+        walk: planned.walk,
     })
 }
 
+pub(super) fn request<'a>(
+    context: &'a Context<'_>,
+    ask: &'a Ask,
+    key: Option<&'a KeyRow>,
+    now_ms: u64,
+) -> Request<'a> {
+    Request {
+        snapshot: &context.snapshot,
+        ask,
+        access: key.map_or_else(Access::everything, |row| Access::of(&row.key.models)),
+        live: context.live,
+        circuits: context.breakers.view(),
+        speeds: context.speeds,
+        probes: context.probes,
+        now_ms,
+        estimate: Estimate::of(ask),
+    }
+}
+
+/// Finds the group and whoever may serve; refuses where there is nobody.
+pub(super) fn look<'r, 'a>(request: &'r Request<'a>) -> Result<(Line<'r, 'a>, Field<'a>), ApiError> {
+    let mut rng = rand::rng();
+    let named = resolve(request)?;
+    let mut line = Line::new(request, named, &mut rng);
+    match field(request, &mut line, &mut rng) {
+        Some(field) => Ok((line, field)),
+        None => Err(refuse(request, &line, None)),
+    }
+}
+
+/// The group behind the model's name, with the name by which it was found.
+///
+/// Access comes before existence, so that a key cannot find out which models exist that it may not use.
+pub(super) fn resolve<'a>(request: &Request<'a>) -> Result<(&'a str, Target<'a>), ApiError> {
+    let (snapshot, asked) = (request.snapshot, request.ask.model.as_str());
+    let denied = || ApiError::model_access_denied(asked);
+    if let Some(target) = find(snapshot, asked) {
+        return if request.access.grants(asked, &target).any() { Ok((asked, target)) } else { Err(denied()) };
+    }
+    if !request.access.allows(asked, None) {
+        return Err(denied());
+    }
+    // LiteLLM: a model that nobody configured goes to the default fallbacks.
+    let defaults = snapshot.fallbacks.get("*").into_iter().flatten();
+    let mut usable = defaults.filter_map(|name| Some((name.as_str(), find(snapshot, name)?)));
+    let usable = usable.find(|(name, target)| request.access.grants(name, target) != Grant::Nothing);
+    usable.filter(|_| !request.ask.wishes.disable_fallbacks).ok_or_else(|| ApiError::model_not_found(asked))
+}
+
 /// The caller's row; `None` for the master key, which may do everything.
-async fn caller(keys: &dyn Keys, id: &str, now_ms: u64) -> Result<Option<Arc<KeyRow>>, ApiError> {
+pub(super) async fn caller(keys: &dyn Keys, id: &str, now_ms: u64) -> Result<Option<Arc<KeyRow>>, ApiError> {
     if id == MASTER_KEY_HASH {
         return Ok(None);
     }
@@ -82,48 +152,31 @@ async fn caller(keys: &dyn Keys, id: &str, now_ms: u64) -> Result<Option<Arc<Key
     Ok(Some(row))
 }
 
-/// One request and the estimated tokens on the first deployment's minute. The reservation has an empty id when
-/// the counters are away.
-async fn reserve(
-    snapshot: &Snapshot,
-    counters: &Arc<dyn Counters>,
-    planned: &Planned,
-    ask: &Ask,
-    lease: Duration,
-) -> Reservation {
-    let Some(first) = planned.steps.first() else { return Reservation::none(String::new()) };
-    let minute = now_ms() / 60_000;
-    let slot = Slot { minute, call_id: &ask.call_id, pass: 0, deployment: &first.meta.id };
-    let strategy = snapshot.groups.get(&first.meta.group).map_or(&Strategy::SimpleShuffle, |g| &g.strategy);
-    let used = Used { requests: 1, tokens: Estimate::of(ask).tokens(), nanos: 0 };
-    let charges = Meter::new(snapshot, minute).actual(first, &kinds(snapshot, strategy, first), used);
-    match Reservation::take(Arc::clone(counters), slot.id(), charges, lease).await {
-        Ok(reservation) => reservation,
+async fn admit(counters: &Arc<dyn Counters>, admission: &Admission) -> Option<Admitted> {
+    match counters.admit(admission).await {
+        Ok(admitted) => Some(admitted),
         Err(error) => {
             // The counters themselves log once per outage; a line per request would drown it.
-            tracing::debug!(call_id = ask.call_id, %error, "no reservation");
-            Reservation::none(String::new())
+            tracing::debug!(reservation = admission.id, %error, "no reservation");
+            None
         }
     }
 }
 
-/// Envoy reads both limits once per request, so that the first deployment's limit of one attempt holds for all;
-/// the whole request may take as long as every earlier attempt timing out and the last one running to its end.
-fn timeouts(snapshot: &Snapshot, planned: &Planned, stream: bool) -> Timeouts {
-    let whole = |d: &Deployment| d.timeout.unwrap_or(snapshot.timeout);
-    let first_event =
-        |d: &Deployment| d.stream_timeout.or(snapshot.stream_timeout).unwrap_or_else(|| whole(d));
-    let per_try = match planned.steps.first() {
-        Some(first) if stream => first_event(first),
-        Some(first) => whole(first),
-        None => snapshot.timeout,
-    };
-    let earlier = u32::try_from(planned.steps.len().saturating_sub(1)).unwrap_or(u32::MAX);
-    let longest = planned.steps.iter().map(|d| whole(d)).max().unwrap_or(snapshot.timeout).max(per_try);
-    let total = per_try.saturating_mul(earlier).saturating_add(longest);
-    // Zero means "no limit" both here and to Envoy.
-    let per_try = Some(per_try).filter(|limit| !limit.is_zero());
-    Timeouts { total: total.min(MAX_TOTAL.max(longest)), per_try }
+fn unasked(places: &[(usize, usize)]) -> (usize, usize) {
+    places.first().copied().unwrap_or_default()
+}
+
+pub(super) fn refuse(request: &Request<'_>, line: &Line<'_, '_>, full: Option<Fullness>) -> ApiError {
+    refusal::nobody(request, &line.asked, &line.tally, full)
+}
+
+/// Cluster of a deployment of the group that gets copies of what is sent to the first step, on the first pass.
+fn mirror(request: &Request<'_>, planned: &Planned<'_>) -> Option<String> {
+    let first = planned.attempts.first().filter(|_| request.pass() == 0)?;
+    let target = find(request.snapshot, first.deployment.mirror.as_deref()?)?;
+    let live: Vec<_> = target.group.deployments.iter().filter(|d| request.live.is_live(&d.cluster)).collect();
+    live.choose(&mut rand::rng()).map(|d| d.cluster.clone())
 }
 
 /// LiteLLM's headers about the key, where it has a limit.

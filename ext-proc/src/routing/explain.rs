@@ -2,11 +2,23 @@
 
 use std::fmt;
 
-use attache_llm::contract::Ask;
+use attache_llm::contract::{After, Ask, MAX_PASSES, Step};
 use attache_llm::error::ApiError;
 use serde::Serialize;
 
-use super::Context;
+use super::admission::{Kind, Meter, provider_budget};
+use super::candidates::{Excluded, Filter};
+use super::chain::{Way, chain};
+use super::choose::{Field, chosen, fullness};
+use super::decide::{caller, look, refuse, request, resolve};
+use super::names::Target;
+use super::request::Request;
+use super::steps::plan;
+use super::{Breaker, Context, Deployment, Health, Strategy, now_ms};
+use crate::store::{Admission, Admitted, Candidate, Counter, Counters, Limited, Pick, Speed};
+
+/// Deployments of one group that are told of, at most.
+const MAX_SHOWN: usize = 500;
 
 /// Why a request would go where. Serialises to JSON; `Display` is a table for the command line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,12 +31,107 @@ pub struct Explanation {
     pub generation: u64,
     /// Strategy of the group.
     pub strategy: &'static str,
+    /// Estimated tokens of the request, prompt and completion.
+    pub estimated_tokens: u64,
+    /// Do the counters answer? Without them usage is unknown and nothing is full.
+    pub counters: bool,
+    /// The group and its fallbacks, in order.
+    pub groups: Vec<ExplainedGroup>,
+    /// The plan that would result; empty when the request would be refused.
+    pub plan: Vec<ExplainedStep>,
+    /// What the client would get instead of a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "model {} is group {} ({})", self.model, self.group, self.strategy)
-    }
+/// One group of the chain.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExplainedGroup {
+    pub group: String,
+    pub strategy: &'static str,
+    pub deployments: Vec<ExplainedDeployment>,
+    /// Deployments beyond those shown.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_shown: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// One deployment as the decision sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExplainedDeployment {
+    pub deployment: String,
+    pub provider: &'static str,
+    /// Model at the provider.
+    pub model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u64>,
+    /// Place in this decision's order of preference, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
+    /// Why it may not serve the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<String>,
+    pub usage: Vec<Gauge>,
+    pub breaker: ExplainedBreaker,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Health>,
+    /// Mean time to the first event (streams) or per completion token, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
+}
+
+/// A counter and its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Gauge {
+    /// `rpm`, `tpm`, `in_flight`, `budget_nanos`, `provider_budget_nanos`.
+    pub what: &'static str,
+    /// `None` while the counters are away.
+    pub used: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Does the limit hold, or is it a weight only?
+    pub enforced: bool,
+}
+
+/// State of a circuit breaker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExplainedBreaker {
+    /// `closed`, `open` or `half_open`.
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One step of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExplainedStep {
+    /// Empty for the step that asks for another plan.
+    pub deployment: String,
+    pub group: String,
+    pub cluster: String,
+    /// Provider's model name, where the deployment's own is a pattern.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Classes of error with a rule of their own, and where they go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<(&'static str, After)>,
+}
+
+/// An answer without a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    pub status: u16,
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
 }
 
 /// Decides without charging anything, and tells how.
@@ -32,12 +139,322 @@ impl fmt::Display for Explanation {
 /// # Errors
 /// What `decide` refuses before it looks at deployments: unknown keys and models.
 pub async fn explain(context: &Context<'_>, ask: &Ask) -> Result<Explanation, ApiError> {
-    let name = context.snapshot.aliases.get(&ask.model).unwrap_or(&ask.model);
-    let group = context.snapshot.groups.get(name).ok_or_else(|| ApiError::model_not_found(&ask.model))?;
-    Ok(Explanation {
+    let now = now_ms();
+    let key = caller(context.keys, &ask.key, now).await?;
+    let request = request(context, ask, key.as_deref(), now);
+    let (name, asked) = resolve(&request)?;
+    let meter = Meter::new(request.snapshot, request.minute());
+    let mut targets = vec![(name, asked)];
+    let ways = [Way::General, Way::ContextWindow, Way::ContentPolicy];
+    for target in ways.into_iter().flat_map(|way| chain(&request, way, &[asked], [])) {
+        if targets.iter().all(|(_, known)| known.identity() != target.identity()) {
+            targets.push((target.name, target));
+        }
+    }
+    let mut groups: Vec<_> =
+        targets.iter().map(|(name, target)| group(&request, &meter, *target, name)).collect();
+    let counters_answer = fill_usage(&**context.counters, &mut groups).await;
+    let mut out = Explanation {
         model: ask.model.clone(),
-        group: group.name.clone(),
-        generation: context.snapshot.generation,
-        strategy: group.strategy.name(),
-    })
+        group: asked.group.name.clone(),
+        generation: request.snapshot.generation,
+        strategy: asked.group.strategy.name(),
+        estimated_tokens: request.estimate.tokens(),
+        counters: counters_answer,
+        groups: groups.into_iter().map(|(group, _)| group).collect(),
+        plan: Vec::new(),
+        refusal: None,
+    };
+    outcome(context, &request, &mut out).await;
+    Ok(out)
 }
+
+/// The plan or the refusal, with what the counters would have admitted.
+async fn outcome(context: &Context<'_>, request: &Request<'_>, out: &mut Explanation) {
+    let (mut line, Field { legs, question }) = match look(request) {
+        Ok(found) => found,
+        Err(error) => return out.refusal = Some(refusal(&error)),
+    };
+    let mut ranked: Vec<&str> = Vec::new();
+    let legs = match &question {
+        None => {
+            ranked.extend(legs[0].members.iter().map(|member| member.deployment.meta.id.as_str()));
+            legs
+        }
+        Some((admission, places)) => {
+            let (admitted, order) = simulate(&**context.counters, admission).await;
+            let member = |at: &usize| {
+                let (leg, place) = places.get(*at).copied()?;
+                legs.get(leg)?.members.get(place).map(|member| member.deployment.meta.id.as_str())
+            };
+            ranked.extend(order.iter().filter_map(member));
+            match admitted {
+                Admitted::Candidate(at) => chosen(legs, places.get(at).copied().unwrap_or_default()),
+                Admitted::Full(full) => {
+                    let fullness = fullness(request, &legs, places, &full);
+                    return out.refusal = Some(refusal(&refuse(request, &line, Some(fullness))));
+                }
+                Admitted::Refused { .. } => legs,
+            }
+        }
+    };
+    for deployment in out.groups.iter_mut().flat_map(|group| &mut group.deployments) {
+        deployment.rank = ranked.iter().position(|id| *id == deployment.deployment).map(|at| at + 1);
+    }
+    let planned = plan(request, &mut line, legs, &mut rand::rng());
+    let steps = planned.walk.as_ref().map_or(&[][..], |walk| &walk.steps);
+    let told = planned.to_steps().into_iter().enumerate().map(|(index, step)| {
+        let walked: Option<&Step> = steps.get(index);
+        let after =
+            walked.map(|step| step.after.iter().map(|(class, after)| (class.name(), *after)).collect());
+        ExplainedStep {
+            deployment: step.deployment,
+            group: step.group,
+            cluster: step.cluster,
+            model: walked.and_then(|step| step.model.clone()),
+            after: after.unwrap_or_default(),
+        }
+    });
+    out.plan = told.collect();
+}
+
+/// What `admit` would answer, from the values of its counters, and the candidates with room in order of preference.
+async fn simulate(counters: &dyn Counters, admission: &Admission) -> (Admitted, Vec<usize>) {
+    let names: Vec<Counter> =
+        admission.candidates.iter().flat_map(|c| &c.charges).map(|charge| charge.counter.clone()).collect();
+    let mut values = counters.values(&names).await.unwrap_or_default().into_iter();
+    let mut ranks: Vec<(u32, u64, usize)> = Vec::new();
+    let mut full = Vec::with_capacity(admission.candidates.len());
+    for (index, candidate) in admission.candidates.iter().enumerate() {
+        let used: Vec<u64> = candidate.charges.iter().map(|_| values.next().unwrap_or(0)).collect();
+        let lacks = lacking(candidate, &used);
+        if lacks.is_none() {
+            let rank = match admission.pick {
+                Pick::First => 0,
+                Pick::Lowest(at) => used.get(at).copied().unwrap_or(0),
+            };
+            ranks.push((candidate.tier, rank, index));
+        }
+        full.push(lacks);
+    }
+    ranks.sort_unstable();
+    let admitted = ranks.first().map_or(Admitted::Full(full), |&(_, _, index)| Admitted::Candidate(index));
+    (admitted, ranks.into_iter().map(|(_, _, index)| index).collect())
+}
+
+/// The first charge without room. Whether somebody else probes a half-open deployment is not asked.
+fn lacking(candidate: &Candidate, used: &[u64]) -> Option<usize> {
+    let full = |(charge, used): (&Limited, &u64)| {
+        charge.limit.is_some_and(|limit| used.saturating_add(charge.amount.min(limit)) > limit)
+    };
+    candidate.charges.iter().zip(used).position(full)
+}
+
+type Named = Vec<(usize, usize, Counter)>;
+
+fn group<'a>(
+    request: &Request<'a>,
+    meter: &Meter<'_>,
+    target: Target<'a>,
+    name: &str,
+) -> (ExplainedGroup, Named) {
+    let filter = Filter::new(request, target, name);
+    let mut counters: Named = Vec::new();
+    let shown = target.group.deployments.iter().take(MAX_SHOWN).enumerate();
+    let deployments = shown.map(|(index, deployment)| {
+        let excluded = filter.check(deployment).err().map(|excluded| reason(request, excluded));
+        let mut usage = Vec::new();
+        for (kind, limit, enforced) in gauges(request, &target.group.strategy, deployment) {
+            let lease = std::time::Duration::ZERO;
+            counters.push((index, usage.len(), meter.counter(deployment, kind, lease).0));
+            usage.push(Gauge { what: what(kind), used: None, limit, enforced });
+        }
+        let speed = if request.ask.stream { Speed::FirstEvent } else { Speed::PerToken };
+        ExplainedDeployment {
+            deployment: deployment.meta.id.clone(),
+            provider: deployment.provider_name,
+            model: target.model(deployment).unwrap_or_else(|| deployment.meta.model.clone()),
+            order: deployment.order,
+            weight: deployment.weight,
+            rank: None,
+            excluded,
+            usage,
+            breaker: breaker(request, &deployment.meta.id),
+            probe: request.probes.get(&deployment.meta.id),
+            latency_us: request.speeds.of(&deployment.meta.id, speed),
+        }
+    });
+    let deployments: Vec<_> = deployments.collect();
+    let not_shown = target.group.deployments.len() - deployments.len();
+    let strategy = target.group.strategy.name();
+    (ExplainedGroup { group: target.group.name.clone(), strategy, deployments, not_shown }, counters)
+}
+
+/// What is counted or limited of a deployment, whichever strategy its group has.
+fn gauges(
+    request: &Request<'_>,
+    strategy: &Strategy,
+    deployment: &Deployment,
+) -> Vec<(Kind, Option<u64>, bool)> {
+    let enforced = request.snapshot.enforce_limits || *strategy != Strategy::SimpleShuffle;
+    let mut out = vec![
+        (Kind::Rpm, deployment.rpm, enforced && deployment.rpm.is_some()),
+        (Kind::Tpm, deployment.tpm, enforced && deployment.tpm.is_some()),
+        (Kind::InFlight, deployment.max_parallel, deployment.max_parallel.is_some()),
+    ];
+    out.extend(deployment.budget.map(|budget| (Kind::Budget, Some(budget.limit), true)));
+    let provider = provider_budget(request.snapshot, deployment);
+    out.extend(provider.map(|budget| (Kind::ProviderBudget, Some(budget.limit), true)));
+    out
+}
+
+fn what(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Rpm => "rpm",
+        Kind::Tpm => "tpm",
+        Kind::InFlight => "in_flight",
+        Kind::Budget => "budget_nanos",
+        Kind::ProviderBudget => "provider_budget_nanos",
+    }
+}
+
+/// One read for all groups.
+async fn fill_usage(counters: &dyn Counters, groups: &mut [(ExplainedGroup, Named)]) -> bool {
+    let names: Vec<Counter> =
+        groups.iter().flat_map(|(_, named)| named).map(|(_, _, counter)| counter.clone()).collect();
+    let Ok(values) = counters.values(&names).await else { return false };
+    let mut values = values.into_iter();
+    for (group, named) in groups {
+        for (deployment, gauge, _) in named {
+            let place = group.deployments.get_mut(*deployment).and_then(|d| d.usage.get_mut(*gauge));
+            let value = values.next();
+            if let Some(place) = place {
+                place.used = value;
+            }
+        }
+    }
+    true
+}
+
+fn breaker(request: &Request<'_>, deployment: &str) -> ExplainedBreaker {
+    let reason = request.circuits.get(deployment).map(|circuit| circuit.reason.clone());
+    match request.breaker(deployment) {
+        Breaker::Closed => ExplainedBreaker { state: "closed", seconds_left: None, reason: None },
+        Breaker::HalfOpen => ExplainedBreaker { state: "half_open", seconds_left: None, reason },
+        Breaker::Open { until_ms } => {
+            let left = until_ms.saturating_sub(request.now_ms).div_ceil(1_000);
+            ExplainedBreaker { state: "open", seconds_left: Some(left), reason }
+        }
+    }
+}
+
+fn reason(request: &Request<'_>, excluded: Excluded) -> String {
+    match excluded {
+        Excluded::OtherId => "another deployment was asked for by its id".to_owned(),
+        Excluded::Access => "in none of the key's access groups".to_owned(),
+        Excluded::Tags => "tags do not match".to_owned(),
+        Excluded::Region => "not in the region asked for".to_owned(),
+        Excluded::NotLive => "Envoy has not acknowledged its cluster".to_owned(),
+        Excluded::Open(until) => {
+            format!("cooling down for {} s", until.saturating_sub(request.now_ms).div_ceil(1_000))
+        }
+        Excluded::Ill => "its last health probe failed".to_owned(),
+        Excluded::TooLong(limit) => format!("prompt of {} tokens exceeds {limit}", request.estimate.input),
+    }
+}
+
+fn refusal(error: &ApiError) -> Refusal {
+    Refusal { status: error.status, message: error.message.clone(), retry_after_s: error.retry_after_s }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "model       {}", self.model)?;
+        writeln!(f, "group       {} ({})", self.group, self.strategy)?;
+        writeln!(f, "generation  {}", self.generation)?;
+        writeln!(f, "estimate    {} tokens", self.estimated_tokens)?;
+        if !self.counters {
+            writeln!(f, "counters    away: usage unknown")?;
+        }
+        for group in &self.groups {
+            writeln!(f, "\n{} ({})", group.group, group.strategy)?;
+            table(f, group)?;
+        }
+        match &self.refusal {
+            Some(refusal) => {
+                write!(f, "\nrefused     {} {}", refusal.status, refusal.message)?;
+                writeln!(f)
+            }
+            None => steps(f, &self.plan),
+        }
+    }
+}
+
+fn table(f: &mut fmt::Formatter<'_>, group: &ExplainedGroup) -> fmt::Result {
+    let mut rows =
+        vec![["rank", "deployment", "model", "order", "usage", "breaker", "excluded"].map(str::to_owned)];
+    for d in &group.deployments {
+        let number = |n: Option<String>| n.unwrap_or_else(|| "-".to_owned());
+        rows.push([
+            number(d.rank.map(|rank| rank.to_string())),
+            d.deployment.clone(),
+            format!("{}/{}", d.provider, d.model),
+            number(d.order.map(|order| order.to_string())),
+            usage(&d.usage),
+            breaker_text(&d.breaker),
+            number(d.excluded.clone()),
+        ]);
+    }
+    let widths: [usize; 7] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(f, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    if group.not_shown > 0 {
+        writeln!(f, "  ... and {} more", group.not_shown)?;
+    }
+    Ok(())
+}
+
+fn usage(gauges: &[Gauge]) -> String {
+    let text = |gauge: &Gauge| {
+        let used = gauge.used.map_or_else(|| "?".to_owned(), |used| used.to_string());
+        let limit = gauge.limit.filter(|_| gauge.enforced).map(|limit| format!("/{limit}"));
+        format!("{} {used}{}", gauge.what, limit.unwrap_or_default())
+    };
+    gauges.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+fn breaker_text(breaker: &ExplainedBreaker) -> String {
+    let left = breaker.seconds_left.map(|left| format!(" {left} s")).unwrap_or_default();
+    let reason = breaker.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{}{left}{reason}", breaker.state)
+}
+
+fn steps(f: &mut fmt::Formatter<'_>, plan: &[ExplainedStep]) -> fmt::Result {
+    writeln!(f, "\nplan")?;
+    for (index, step) in plan.iter().enumerate() {
+        let name = match step.deployment.as_str() {
+            "" => format!("another plan (at most {MAX_PASSES} in all)"),
+            deployment => format!("{deployment} ({})", step.group),
+        };
+        let model = step.model.as_ref().map(|model| format!(" as {model}")).unwrap_or_default();
+        let after = |(class, after): &(&str, After)| {
+            let to = match after {
+                After::Next => "next",
+                After::Replan => "another plan",
+                After::Stop => "the client",
+            };
+            format!("{class} -> {to}")
+        };
+        let rules = step.after.iter().map(after).collect::<Vec<_>>().join(", ");
+        let rules = if rules.is_empty() { rules } else { format!("  [{rules}]") };
+        writeln!(f, "  {}. {name}{model}{rules}", index + 1)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

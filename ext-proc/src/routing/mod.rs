@@ -2,12 +2,16 @@
 //! answer as a value.
 //!
 //! ```text
-//! decide()   key -> model access -> candidates -> order -> plan -> reservation
-//!            pure: access, order, plan          I/O: keys, counters
+//! decide()   names    model -> group (alias, id, wildcard), with the key's access
+//!            legs     tiers of the group and of its fallbacks (chain), their candidates in the strategy's order
+//!            choose   the first step: as it is, or by one atomic admission
+//!            steps    the plan: what may follow without asking, and where each class of error goes (walk)
 //! explain()  the same, told instead of done
-//! settle()   usage records -> true tokens on the counters, outcomes -> breakers, speeds -> samples
+//! settle()   usage records -> what was really used, outcomes -> breakers, speeds -> samples
 //! observe()  outcomes known before their record -> breakers
 //! ```
+//!
+//! Everything but `decide`, `explain`, `settle` and `observe` themselves is free of I/O.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,17 +21,25 @@ use arc_swap::ArcSwap;
 mod access;
 mod admission;
 mod breakers;
+mod budget;
+mod candidates;
+mod chain;
+mod choose;
 mod decide;
 mod decision;
 mod explain;
+mod legs;
+mod names;
 mod observe;
-mod order;
-mod plan;
 mod probes;
 mod refusal;
+mod request;
 mod settle;
 mod snapshot;
 mod speeds;
+mod steps;
+mod strategy;
+mod timeouts;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,13 +50,13 @@ pub use decide::{Context, Keys, decide};
 pub use decision::{Decision, PlanStep, Timeouts, Verdict};
 pub use explain::{Explanation, explain};
 pub use observe::observe;
-pub use plan::MAX_STEPS;
 pub use probes::{Health, Probes};
 pub use settle::{Settled, settle};
 pub use snapshot::{
     Affinity, Budget, CounterNames, Deployment, Group, LatencyArgs, RetryPolicy, Snapshot, Strategy, TagRules,
 };
 pub use speeds::{SPEEDS_INTERVAL, Speeds};
+pub use steps::MAX_STEPS;
 
 /// The snapshot in force: requests load it once, a reload swaps it whole.
 pub type SnapshotHandle = Arc<ArcSwap<Snapshot>>;

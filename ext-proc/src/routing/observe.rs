@@ -25,7 +25,7 @@ pub(super) enum Outcome {
     Success,
     /// Class, status (0: none) and the upstream's `retry-after`, seconds.
     Failure(ErrorClass, u16, Option<u64>),
-    /// Nobody knows how it would have ended: only its place as a probe is free again.
+    /// The client left: nobody knows how it would have ended.
     Left,
 }
 
@@ -72,7 +72,8 @@ fn observations<'a>(
         if let Outcome::Failure(ErrorClass::Authentication, status, _) = outcome {
             breakers.credential_failed(id, status);
         }
-        if snapshot.disable_cooldowns || cooldown(snapshot, deployment).is_zero() {
+        if outcome == Outcome::Left || snapshot.disable_cooldowns || cooldown(snapshot, deployment).is_zero()
+        {
             continue;
         }
         let entry = by_deployment.entry(id).or_insert_with(|| Observation {

@@ -1,8 +1,14 @@
-//! What a decision says instead of a plan. Texts and statuses are [`ApiError`]'s; here is what only the log may see.
+//! What a decision says instead of a plan. Texts and statuses are [`ApiError`]'s; here is which one, and what only the
+//! log may see.
 
+use attache_llm::class::ErrorClass;
 use attache_llm::contract;
-use attache_llm::error::ApiError;
+use attache_llm::error::{ApiError, mask_secrets};
 
+use super::candidates::Tally;
+use super::choose::Fullness;
+use super::names::Target;
+use super::request::Request;
 use crate::store::StoreError;
 
 pub(super) fn contract_mismatch(theirs: u32) -> ApiError {
@@ -13,12 +19,58 @@ pub(super) fn keys_away(error: &StoreError) -> ApiError {
     ApiError::auth_unavailable().with_internal(error.to_string())
 }
 
-/// Every deployment that the request could use is cooling; the first is back in `seconds`.
-pub(super) fn all_cooling(group: &str, seconds: u64) -> ApiError {
-    ApiError::all_in_cooldown(group, seconds.max(1))
+/// Nobody is left who could serve the request. `full`: somebody could, but has no room.
+pub(super) fn nobody(
+    request: &Request<'_>,
+    target: &Target<'_>,
+    tally: &Tally,
+    full: Option<Fullness>,
+) -> ApiError {
+    let model = request.ask.model.as_str();
+    let wait = |until_ms: u64| until_ms.saturating_sub(request.now_ms).div_ceil(1_000).max(1);
+    let back = tally.back_ms.map(wait);
+    if let Some(full) = full {
+        let seconds = full.wait_s.into_iter().chain(back).min().unwrap_or(1);
+        return match full {
+            Fullness { only_probes: true, .. } => ApiError::all_in_cooldown(model, seconds),
+            Fullness { only_budgets: true, .. } => ApiError::budget_exhausted(model, seconds),
+            _ => ApiError::no_room(model, seconds),
+        };
+    }
+    if !request.tried().is_empty() {
+        // Where the gate still has a provider's own error, that is what the client sees.
+        return exhausted(request, target);
+    }
+    if let Some(seconds) = back {
+        return ApiError::all_in_cooldown(model, seconds);
+    }
+    if let Some(limit) = tally.too_small {
+        return ApiError::context_window_exceeded(model, request.estimate.input, limit);
+    }
+    if tally.tags {
+        return ApiError::no_tag_match(model, &request.ask.wishes.tags);
+    }
+    if tally.region {
+        let region = request.ask.wishes.region.as_deref().unwrap_or_default();
+        let message = format!("No deployment of the model is in region '{}'.", mask_secrets(region));
+        return ApiError::invalid_request(message, Some("allowed_model_region"));
+    }
+    exhausted(request, target)
 }
 
-pub(super) fn no_live_cluster(group: &str) -> ApiError {
-    ApiError::no_upstream(group)
-        .with_internal(format!("Envoy has acknowledged no cluster of {group} or of its fallbacks"))
+fn exhausted(request: &Request<'_>, target: &Target<'_>) -> ApiError {
+    let error = ApiError::no_upstream(&request.ask.model);
+    match request.tried().last() {
+        Some(last) if last.class == ErrorClass::Timeout => {
+            let message = "The provider did not answer in time.".to_owned();
+            ApiError { status: 504, message, kind: "timeout_error".into(), ..error }
+        }
+        Some(last) => {
+            error.with_internal(format!("every attempt failed, the last with {}", last.class.name()))
+        }
+        None => error.with_internal(format!(
+            "Envoy has acknowledged no cluster of {} or of its fallbacks",
+            target.group.name
+        )),
+    }
 }

@@ -9,7 +9,7 @@ use attache_llm::usage::Usage;
 
 use super::admission::{Meter, Slot, Used, kinds};
 use super::observe::{class_of, observe_all, outcomes};
-use super::{Breakers, LatencyArgs, Snapshot, Speeds, Strategy};
+use super::{Breakers, Deployment, LatencyArgs, Snapshot, Speeds, Strategy};
 use crate::store::{Counters, Sample, Settlement, Speed};
 
 /// A timeout counts as this slow (LiteLLM's penalty), microseconds.
@@ -82,28 +82,28 @@ async fn settle_reservations(
     settled
 }
 
-/// What the reserved deployment got in the reserved pass. Other deployments of the plan had no limits to keep.
+/// What the reserved deployment got in the reserved pass: it is where the pass began. Other deployments of the plan had
+/// no limits to keep.
 fn settlement(snapshot: &Snapshot, slot: &Slot<'_>, attempts: &[AttemptRecord]) -> Settlement {
+    let of_pass = || attempts.iter().filter(|a| a.pass == slot.pass);
+    let first = of_pass().next().and_then(|a| snapshot.deployments.get(&a.deployment));
+    let Some(deployment) = first else { return Settlement { id: slot.id(), actual: Vec::new() } };
     let mut used = Used::default();
-    let own = attempts.iter().filter(|a| a.pass == slot.pass && a.deployment == slot.deployment);
-    for attempt in own {
+    for attempt in of_pass().filter(|a| a.deployment == deployment.meta.id) {
         used.requests = used.requests.saturating_add(1);
         let Some(usage) = &attempt.usage else { continue };
         used.tokens = used.tokens.saturating_add(tokens(usage));
-        let deployment = snapshot.deployments.get(&attempt.deployment);
-        let price = deployment.and_then(|d| snapshot.price(d, attempt.model.as_deref()));
+        let price = snapshot.price(deployment, attempt.model.as_deref());
         used.nanos = used.nanos.saturating_add(price.map_or(0, |price| price.cost(usage)));
     }
-    ended(snapshot, slot, used)
+    ended(snapshot, slot, deployment, used)
 }
 
-fn ended(snapshot: &Snapshot, slot: &Slot<'_>, used: Used) -> Settlement {
-    let actual = snapshot.deployments.get(slot.deployment).map(|deployment| {
-        let strategy = snapshot.groups.get(&deployment.meta.group).map(|group| &group.strategy);
-        let kinds = kinds(snapshot, strategy.unwrap_or(&Strategy::SimpleShuffle), deployment);
-        Meter::new(snapshot, slot.minute).actual(deployment, &kinds, used)
-    });
-    Settlement { id: slot.id(), actual: actual.unwrap_or_default() }
+fn ended(snapshot: &Snapshot, slot: &Slot<'_>, deployment: &Deployment, used: Used) -> Settlement {
+    let group = snapshot.groups.get(&deployment.meta.group);
+    let kinds = kinds(snapshot, group.map_or(&Strategy::SimpleShuffle, |group| &group.strategy), deployment);
+    let actual = Meter::new(snapshot, slot.minute).actual(deployment, &kinds, used);
+    Settlement { id: slot.id(), actual }
 }
 
 fn tokens(usage: &Usage) -> u64 {
@@ -122,9 +122,16 @@ pub(super) fn replanned(
     replan: &Replan,
 ) {
     let Some(slot) = replan.reservation.as_deref().and_then(|id| Slot::parse(id, call_id)) else { return };
-    let own = replan.tried.iter().filter(|t| t.pass == slot.pass && t.deployment == slot.deployment);
-    let used = Used { requests: own.count() as u64, ..Used::default() };
-    let settlement = ended(snapshot, &slot, used);
+    let of_pass = || replan.tried.iter().filter(|t| t.pass == slot.pass);
+    let first = of_pass().next().and_then(|t| snapshot.deployments.get(&t.deployment));
+    let settlement = match first {
+        Some(deployment) => {
+            let own = of_pass().filter(|t| t.deployment == deployment.meta.id);
+            let used = Used { requests: own.count() as u64, ..Used::default() };
+            ended(snapshot, &slot, deployment, used)
+        }
+        None => Settlement { id: slot.id(), actual: Vec::new() },
+    };
     let counters = Arc::clone(counters);
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
