@@ -35,8 +35,9 @@ pub(super) struct Member<'a> {
     pub(super) deployment: &'a Arc<Deployment>,
     /// Its breaker is half-open: one request at a time.
     pub(super) half_open: bool,
-    /// It has failed in this request: it comes last.
-    pub(super) failed: bool,
+    /// When it last failed in this request, counted in attempts from 1; 0 if it did not. The longer ago, the sooner it
+    /// is tried again, and all that did not fail come before.
+    pub(super) failed: usize,
 }
 
 impl Member<'_> {
@@ -100,7 +101,8 @@ impl<'r, 'a> Filter<'r, 'a> {
         if let Some(limit) = self.max_input(deployment).filter(|&limit| request.estimate.input > limit) {
             return Err(Excluded::TooLong(limit));
         }
-        let failed = request.tried().iter().any(|tried| tried.deployment == deployment.meta.id);
+        let failed = request.tried().iter().rposition(|tried| tried.deployment == deployment.meta.id);
+        let failed = failed.map_or(0, |at| at + 1);
         Ok(Member { deployment, half_open, failed })
     }
 

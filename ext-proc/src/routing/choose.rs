@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use attache_llm::class::ErrorClass;
 use rand::Rng;
 
 use super::admission::{Kind, Meter, Slot, is_limited, kinds};
-use super::budget::retries;
 use super::legs::{Leg, Line};
 use super::request::Request;
 use super::timeouts::{MAX_TOTAL, per_try, whole};
@@ -14,7 +12,7 @@ use super::{Deployment, MAX_STEPS};
 use crate::store::{Admission, Candidate, Counter, Limited, Pick};
 
 /// A reservation outlives its request by this much, so that the usage record always finds it.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// Candidates of one question at most. A counter that ranks more than this ranks a random part of them.
 const MAX_CANDIDATES: usize = 512;
 /// Counter that is always 0, so that in a question that ranks by a counter an ordered tier keeps its order.
@@ -58,7 +56,7 @@ fn is_sure(request: &Request<'_>, leg: &Leg<'_>, at: usize) -> bool {
     !member.half_open && !is_limited(&kinds(request.snapshot, &leg.target.group.strategy, member.deployment))
 }
 
-/// One candidate per member, tiers rising; within a tier those that have not failed first.
+/// One candidate per member, tiers rising; those that have not failed first.
 fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, usize)>) {
     let lease = lease(request, legs);
     let meter = Meter::new(request.snapshot, request.minute());
@@ -68,7 +66,7 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
     let (mut candidates, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let mut tier = 0_u32;
     for (index, leg) in legs.iter().enumerate() {
-        let mut failed = leg.members.first().is_some_and(|member| member.failed);
+        let mut failed = leg.members.first().map_or(0, |member| member.failed);
         for (place, member) in leg.members.iter().enumerate() {
             if candidates.len() >= MAX_CANDIDATES {
                 break;
@@ -102,27 +100,22 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
     (Admission { id: slot.id(), lease, required: Vec::new(), candidates, pick }, places)
 }
 
-/// As long as the plan may take, whoever is chosen: where everyone has limits there is one attempt per pass.
+/// As long as the plan may take, whoever is chosen: where everyone has limits there is one attempt per pass, else as many
+/// as a plan may have. The request is held within it.
 fn lease(request: &Request<'_>, legs: &[Leg<'_>]) -> Duration {
-    let (mut longest, mut attempts, mut limited) = (Duration::ZERO, 0_u32, true);
-    let mut endless = false;
+    let (mut longest, mut limited) = (Duration::ZERO, true);
     for leg in legs {
         for (at, member) in leg.members.iter().enumerate() {
             let whole = whole(request, member.deployment);
-            endless |= whole.is_zero();
+            if whole.is_zero() {
+                return MAX_TOTAL.saturating_add(LEASE_MARGIN);
+            }
             longest = longest.max(whole).max(per_try(request, member.deployment));
             limited &= !is_sure(request, leg, at);
         }
-        let Some(first) = leg.members.first() else { continue };
-        let retries = retries(request, &leg.target, first.deployment, ErrorClass::ServiceUnavailable);
-        attempts = attempts.saturating_add(retries).saturating_add(1);
     }
-    if endless {
-        return MAX_TOTAL;
-    }
-    let attempts = if limited { 1 } else { attempts.min(u32::try_from(MAX_STEPS).unwrap_or(1)) };
-    let total = longest.saturating_mul(attempts).min(MAX_TOTAL.max(longest));
-    total.saturating_add(LEASE_MARGIN)
+    let attempts = if limited { 1 } else { u32::try_from(MAX_STEPS).unwrap_or(1) };
+    longest.saturating_mul(attempts).min(MAX_TOTAL.max(longest)).saturating_add(LEASE_MARGIN)
 }
 
 /// The chosen leg with its chosen member first, and the legs after it.

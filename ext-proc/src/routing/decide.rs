@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 
 use super::access::Grant;
 use super::admission::Estimate;
-use super::choose::{Field, Fullness, chosen, field, fullness};
+use super::choose::{Field, Fullness, LEASE_MARGIN, chosen, field, fullness};
 use super::legs::Line;
 use super::names::{Target, find};
 use super::request::Request;
@@ -53,6 +53,7 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
     let request = request(context, ask, key.as_deref(), now);
     let (mut line, field) = look(&request)?;
     let Field { legs, question } = field;
+    let lease = question.as_ref().map(|(admission, _)| admission.lease);
     let (legs, reservation) = match question {
         None => (legs, Reservation::none(String::new())),
         Some((admission, places)) => {
@@ -72,7 +73,11 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
             }
         }
     };
-    let planned = plan(&request, &mut line, legs, &mut rand::rng());
+    let mut planned = plan(&request, &mut line, legs, &mut rand::rng());
+    if let Some(lease) = lease {
+        // What is reserved must be held until the request is over.
+        planned.timeouts.total = planned.timeouts.total.min(lease.saturating_sub(LEASE_MARGIN / 2));
+    }
     Ok(Decision {
         plan: planned.to_steps(),
         mirror: mirror(&request, &planned),

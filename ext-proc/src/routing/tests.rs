@@ -1,12 +1,22 @@
 //! Decisions and settlements over doubles; the builders here serve the unit tests beside the code too.
 
+mod admitting;
+mod decisions;
+mod names;
+mod passes;
+mod plans;
+mod selecting;
+mod settling;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use attache_llm::class::ErrorClass;
 use attache_llm::contract::{
-    Ask, AttemptOutcome, AttemptRecord, DeploymentMeta, MASTER_KEY_HASH, UsageRecord, VERSION, Wishes,
+    After, Ask, AttemptOutcome, AttemptRecord, DeploymentMeta, MASTER_KEY_HASH, Replan, Tried, UsageRecord,
+    VERSION, Wishes,
 };
 use attache_llm::path::Endpoint;
 use attache_llm::provider::Provider;
@@ -71,7 +81,7 @@ fn two_groups() -> Snapshot {
 
 /// Every cluster is live but those named.
 #[derive(Default)]
-struct Live {
+pub(super) struct Live {
     dead: HashSet<String>,
 }
 
@@ -86,7 +96,7 @@ impl LiveClusters for Live {
 }
 
 #[derive(Default)]
-struct FakeKeys {
+pub(super) struct FakeKeys {
     rows: HashMap<String, Arc<KeyRow>>,
     away: bool,
 }
@@ -155,7 +165,7 @@ impl Counters for FakeCounters {
     async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
         self.check()?;
         self.samples.lock().push((samples.to_vec(), keep, ttl));
-        Ok(())
+        self.inner.add_samples(samples, keep, ttl).await
     }
 
     async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
@@ -168,18 +178,18 @@ impl Counters for FakeCounters {
     }
 }
 
-struct World {
-    snapshot: Arc<Snapshot>,
-    keys: FakeKeys,
-    fake: Arc<FakeCounters>,
-    live: Live,
-    breakers: Arc<Breakers>,
-    speeds: Arc<Speeds>,
-    probes: Arc<Probes>,
+pub(super) struct World {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) keys: FakeKeys,
+    pub(super) fake: Arc<FakeCounters>,
+    pub(super) live: Live,
+    pub(super) breakers: Arc<Breakers>,
+    pub(super) speeds: Arc<Speeds>,
+    pub(super) probes: Arc<Probes>,
 }
 
 impl World {
-    fn new(snapshot: Snapshot) -> Self {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
         Self {
             snapshot: Arc::new(snapshot),
             keys: FakeKeys::default(),
@@ -203,18 +213,31 @@ impl World {
         Arc::clone(&self.fake) as Arc<dyn Counters>
     }
 
-    async fn decide(&self, ask: &Ask) -> Verdict {
-        let counters = self.counters();
-        let context = Context {
+    fn context<'a>(&'a self, counters: &'a Arc<dyn Counters>) -> Context<'a> {
+        Context {
             snapshot: Arc::clone(&self.snapshot),
             keys: &self.keys,
-            counters: &counters,
+            counters,
             live: &self.live,
             breakers: &self.breakers,
             speeds: &self.speeds,
             probes: &self.probes,
-        };
-        decide(&context, ask).await
+        }
+    }
+
+    pub(super) async fn decide(&self, ask: &Ask) -> Verdict {
+        decide(&self.context(&self.counters()), ask).await
+    }
+
+    pub(super) async fn explain(&self, ask: &Ask) -> Result<Explanation, attache_llm::error::ApiError> {
+        explain(&self.context(&self.counters()), ask).await
+    }
+
+    /// Opens a breaker until `now + ms`; a negative time makes it half-open.
+    pub(super) fn open(&self, deployment: &str, ms: i64) {
+        let until_ms = now_ms().saturating_add_signed(ms);
+        let circuit = Circuit { deployment: deployment.into(), until_ms, reason: "rate_limit 429".into() };
+        self.breakers.apply(&[Transition::Opened(circuit)]);
     }
 
     async fn settle(&self, record: &UsageRecord) -> Settled {
@@ -223,7 +246,7 @@ impl World {
     }
 }
 
-fn ask(key: &str, model: &str) -> Ask {
+pub(super) fn ask(key: &str, model: &str) -> Ask {
     Ask {
         contract: VERSION,
         call_id: "call-1".into(),
@@ -277,6 +300,37 @@ fn record(reservation: Option<String>, attempts: Vec<AttemptRecord>) -> UsageRec
     }
 }
 
+/// Deployments of the plan; `>` is the step that asks for another.
 fn deployments(decision: &Decision) -> Vec<&str> {
-    decision.plan.iter().map(|s| s.deployment.as_str()).collect()
+    let name = |step: &'_ PlanStep| step.deployment.is_empty();
+    decision.plan.iter().map(|s| if name(s) { ">" } else { s.deployment.as_str() }).collect()
+}
+
+pub(super) fn change(deployment: Deployment, change: impl FnOnce(&mut Deployment)) -> Deployment {
+    let mut deployment = deployment;
+    change(&mut deployment);
+    deployment
+}
+
+/// A group under a strategy.
+fn with_strategy(strategy: Strategy, name: &str, deployments: Vec<Deployment>) -> Group {
+    Group { strategy, ..group(name, deployments) }
+}
+
+/// The question of a later pass after these failures, given as (deployment, group, class).
+fn again(model: &str, tried: &[(&str, &str, ErrorClass)]) -> Ask {
+    let tried = tried.iter().enumerate().map(|(pass, (deployment, group, class))| Tried {
+        deployment: (*deployment).into(),
+        group: (*group).into(),
+        class: *class,
+        pass: u32::try_from(pass).unwrap(),
+    });
+    let tried: Vec<Tried> = tried.collect();
+    let pass = u32::try_from(tried.len()).unwrap();
+    Ask { replan: Some(Replan { pass, reservation: None, tried }), ..ask(MASTER_KEY_HASH, model) }
+}
+
+/// Where the step of this index sends a class.
+fn after(decision: &Decision, step: usize, class: ErrorClass) -> After {
+    decision.walk.as_ref().map_or(After::default_for(class), |walk| walk.steps[step].after(class))
 }

@@ -42,6 +42,7 @@ use super::serve::{Parts, ServeOptions, run};
 use crate::config::{Config, Secret};
 use crate::prices::PriceTable;
 use crate::routing::tests::{deployment, group, snapshot};
+use crate::routing::{Group, Strategy};
 use crate::store::Ledger;
 
 struct Server {
@@ -70,7 +71,8 @@ impl Server {
         config.general_settings.master_key = Some(Secret::new("sk-master-key-0001"));
         adjust(&mut config);
         let mut s = snapshot(vec![
-            group("gpt", vec![deployment("a", "gpt")]),
+            // Counted, so that its requests have a reservation.
+            Group { strategy: Strategy::UsageBased, ..group("gpt", vec![deployment("a", "gpt")]) },
             group("claude", vec![deployment("c", "claude")]),
             group("pair", vec![deployment("p", "pair"), deployment("q", "pair")]),
         ]);
@@ -300,7 +302,7 @@ async fn one_message_each_way_carries_the_plan() {
         .collect();
     assert_eq!(set["x-envoy-max-retries"], "3");
     assert_eq!(set["x-envoy-upstream-rq-per-try-timeout-ms"], "600000");
-    assert_eq!(set["x-envoy-upstream-rq-timeout-ms"], "2400000");
+    assert_eq!(set["x-envoy-upstream-rq-timeout-ms"], "2520000", "waits included");
 
     let metadata = object(answers[0].dynamic_metadata.as_ref().unwrap());
     let groups = metadata["attache"]["priority_groups"].as_array().unwrap();

@@ -108,11 +108,11 @@ async fn named_fallbacks_come_before_the_default_ones_and_hops_are_bounded() {
 #[tokio::test]
 async fn a_group_that_cools_is_passed_over_and_all_cooling_is_a_429_with_the_true_wait() {
     let world = World::new(two_groups());
-    let now = now_ms();
-    world.cooldowns.enter(&[("a".into(), now + 60_000), ("b".into(), now + 30_000)]);
+    world.open("a", 60_000);
+    world.open("b", 30_000);
     let decision = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap();
     assert_eq!(deployments(&decision), ["c", "c", "c"]);
-    world.cooldowns.enter(&[("c".into(), now + 9_500)]);
+    world.open("c", 9_500);
     let error = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap_err();
     assert_eq!((error.status, &*error.kind), (429, "all_deployments_in_cooldown"));
     let wait = error.retry_after_s.unwrap();
@@ -123,12 +123,9 @@ async fn a_group_that_cools_is_passed_over_and_all_cooling_is_a_429_with_the_tru
 #[tokio::test]
 async fn a_cooldown_of_a_fallback_that_the_key_may_not_use_does_not_set_the_wait() {
     let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["gpt".into()]);
-    let now = now_ms();
-    world.cooldowns.enter(&[
-        ("a".into(), now + 60_000),
-        ("b".into(), now + 60_000),
-        ("c".into(), now + 2_000),
-    ]);
+    world.open("a", 60_000);
+    world.open("b", 60_000);
+    world.open("c", 2_000);
     assert!(world.decide(&ask("k", "gpt")).await.unwrap_err().retry_after_s.unwrap() >= 59);
 }
 
@@ -151,10 +148,14 @@ async fn timeouts_follow_the_deployment_and_streams_have_their_own() {
     s.stream_timeout = Some(Duration::from_secs(10));
     let world = World::new(s);
     let plain = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap().timeouts;
-    assert_eq!((plain.per_try, plain.total), (Some(Duration::from_secs(100)), Duration::from_secs(200)));
+    assert_eq!(
+        (plain.per_try, plain.total),
+        (Some(Duration::from_secs(100)), Duration::from_secs(260)),
+        "with a wait"
+    );
     let stream = Ask { stream: true, ..ask(MASTER_KEY_HASH, "gpt") };
     let stream = world.decide(&stream).await.unwrap().timeouts;
-    assert_eq!((stream.per_try, stream.total), (Some(Duration::from_secs(10)), Duration::from_secs(110)));
+    assert_eq!((stream.per_try, stream.total), (Some(Duration::from_secs(10)), Duration::from_secs(170)));
 
     let mut own = deployment("a", "gpt");
     own.timeout = Some(Duration::from_secs(7));
