@@ -21,7 +21,8 @@ use crate::keys::{Hash, Known};
 use crate::requests::Ending;
 use crate::vm;
 
-const TICK: Duration = Duration::from_millis(100);
+/// Usage waits so long for company. It settles what is reserved: a place in flight is not free before.
+const TICK: Duration = Duration::from_millis(50);
 const CHANGES_EVERY_MS: u64 = 500;
 /// A poll that takes longer is not worth waiting for: the next one says the same.
 const CHANGES_TIMEOUT_MS: u64 = 1_000;
