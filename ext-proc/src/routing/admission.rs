@@ -87,7 +87,7 @@ pub(super) type Kinds = [Option<(Kind, Option<u64>)>; 5];
 
 /// The charges of a deployment under its group's strategy (docs/routing.md, "Limits").
 pub(super) fn kinds(snapshot: &Snapshot, strategy: &Strategy, deployment: &Deployment) -> Kinds {
-    let enforced = snapshot.enforce_limits || *strategy != Strategy::SimpleShuffle;
+    let enforced = enforces(snapshot, strategy);
     let limited = |kind, limit: Option<u64>| limit.map(|limit| (kind, Some(limit)));
     let rpm = limited(Kind::Rpm, deployment.rpm.filter(|_| enforced));
     let tpm = limited(Kind::Tpm, deployment.tpm.filter(|_| enforced));
@@ -102,12 +102,24 @@ pub(super) fn kinds(snapshot: &Snapshot, strategy: &Strategy, deployment: &Deplo
     }
 }
 
-/// Must a request ask for room before it goes there?
-pub(super) fn is_limited(kinds: &Kinds) -> bool {
-    kinds.iter().flatten().any(|(_, limit)| limit.is_some())
+/// Must a request ask for room before it goes there? Has [`kinds`] a limit, that is.
+pub(super) fn is_limited(snapshot: &Snapshot, strategy: &Strategy, deployment: &Deployment) -> bool {
+    let by_minute = deployment.rpm.is_some() || deployment.tpm.is_some();
+    deployment.max_parallel.is_some()
+        || deployment.budget.is_some()
+        || (by_minute && enforces(snapshot, strategy))
+        || provider_budget(snapshot, deployment).is_some()
+}
+
+/// Are rpm and tpm limits, not weights?
+pub(super) fn enforces(snapshot: &Snapshot, strategy: &Strategy) -> bool {
+    snapshot.enforce_limits || !matches!(strategy, Strategy::SimpleShuffle)
 }
 
 pub(super) fn provider_budget<'a>(snapshot: &'a Snapshot, deployment: &Deployment) -> Option<&'a Budget> {
+    if snapshot.provider_budgets.is_empty() {
+        return None;
+    }
     snapshot.provider_budgets.get(deployment.provider_name)
 }
 
@@ -167,16 +179,17 @@ impl<'a> Meter<'a> {
         price: Option<Price>,
         lease: Duration,
     ) -> Vec<Limited> {
-        let charge = |&(kind, limit): &(Kind, Option<u64>)| {
+        let mut charges = Vec::with_capacity(kinds.len());
+        for &(kind, limit) in kinds.iter().flatten() {
             let (counter, ttl) = self.counter(deployment, kind, lease);
             let amount = match kind {
                 Kind::Rpm | Kind::InFlight => 1,
                 Kind::Tpm => estimate.tokens(),
                 Kind::Budget | Kind::ProviderBudget => estimate.cost(price),
             };
-            Limited { counter, amount, ttl, limit }
-        };
-        kinds.iter().flatten().map(charge).collect()
+            charges.push(Limited { counter, amount, ttl, limit });
+        }
+        charges
     }
 
     /// What it came to. Places in flight are given back.

@@ -45,11 +45,11 @@ fn shuffle_enforces_limits_when_told_to() {
     let mut s = snapshot(vec![]);
     let mut d = deployment("d", "g");
     d.rpm = Some(5);
-    assert!(!is_limited(&kinds(&s, &Strategy::SimpleShuffle, &d)));
+    assert!(!is_limited(&s, &Strategy::SimpleShuffle, &d));
     s.enforce_limits = true;
-    assert!(is_limited(&kinds(&s, &Strategy::SimpleShuffle, &d)));
+    assert!(is_limited(&s, &Strategy::SimpleShuffle, &d));
     d.rpm = None;
-    assert!(!is_limited(&kinds(&s, &Strategy::UsageBased, &d)), "counted, but never full");
+    assert!(!is_limited(&s, &Strategy::UsageBased, &d), "counted, but never full");
 }
 
 #[test]

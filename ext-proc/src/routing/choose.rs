@@ -53,7 +53,7 @@ pub(super) fn field<'a>(
 /// Will it take the request whatever the counters say?
 fn is_sure(request: &Request<'_>, leg: &Leg<'_>, at: usize) -> bool {
     let Some(member) = leg.members.get(at) else { return false };
-    !member.half_open && !is_limited(&kinds(request.snapshot, &leg.target.group.strategy, member.deployment))
+    !member.half_open && !is_limited(request.snapshot, &leg.target.group.strategy, member.deployment)
 }
 
 /// One candidate per member, tiers rising; those that have not failed first.

@@ -6,7 +6,7 @@ use attache_llm::contract::{After, Ask, MAX_PASSES, Step};
 use attache_llm::error::ApiError;
 use serde::Serialize;
 
-use super::admission::{Kind, Meter, provider_budget};
+use super::admission::{Kind, Meter, enforces, provider_budget};
 use super::candidates::{Excluded, Filter};
 use super::chain::{Way, chain};
 use super::choose::{Field, chosen, fullness};
@@ -296,7 +296,7 @@ fn gauges(
     strategy: &Strategy,
     deployment: &Deployment,
 ) -> Vec<(Kind, Option<u64>, bool)> {
-    let enforced = request.snapshot.enforce_limits || *strategy != Strategy::SimpleShuffle;
+    let enforced = enforces(request.snapshot, strategy);
     let mut out = vec![
         (Kind::Rpm, deployment.rpm, enforced && deployment.rpm.is_some()),
         (Kind::Tpm, deployment.tpm, enforced && deployment.tpm.is_some()),

@@ -1,6 +1,6 @@
 //! The way of a request: tiers of groups, one after the other, as far as it is looked at.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use attache_llm::class::ErrorClass;
 use rand::Rng;
@@ -155,22 +155,29 @@ impl<'r, 'a> Line<'r, 'a> {
                 Err(excluded) => self.tally.note(excluded),
             }
         }
-        let mut tiers: Vec<u32> = members.iter().map(Member::tier).collect();
-        tiers.sort_unstable();
-        tiers.dedup();
-        let one = tiers.len() < 2;
-        let leg = |tier: u32| {
-            let mut own: Vec<Member<'a>> = if one {
-                std::mem::take(&mut members)
-            } else {
-                members.iter().filter(|m| m.tier() == tier).copied().collect()
-            };
-            order(self.request, &target, &mut own, rng);
-            own.sort_by_key(|member| member.failed);
-            Leg { target, tier, members: own, ranked: is_ranked(self.request, &target), done: 0 }
+        let request = self.request;
+        let mut leg = |tier: u32, mut members: Vec<Member<'a>>| {
+            order(request, &target, &mut members, rng);
+            if !request.tried().is_empty() {
+                members.sort_by_key(|member| member.failed);
+            }
+            Leg { target, tier, members, ranked: is_ranked(request, &target), done: 0 }
         };
-        tiers.into_iter().map(leg).collect()
+        split(members).into_iter().map(|(tier, members)| leg(tier, members)).collect()
     }
+}
+
+/// Members by tier, the lowest first.
+fn split(members: Vec<Member<'_>>) -> Vec<(u32, Vec<Member<'_>>)> {
+    let Some(first) = members.first().map(Member::tier) else { return Vec::new() };
+    if members.iter().all(|member| member.tier() == first) {
+        return vec![(first, members)];
+    }
+    let mut tiers: BTreeMap<u32, Vec<Member<'_>>> = BTreeMap::new();
+    for member in members {
+        tiers.entry(member.tier()).or_default().push(member);
+    }
+    tiers.into_iter().collect()
 }
 
 /// Groups that were tried, each once.

@@ -7,7 +7,7 @@ use attache_llm::class::ErrorClass;
 use attache_llm::contract::{self, After, REPLAN_CLUSTER, Step, Walk};
 use rand::Rng;
 
-use super::admission::{is_limited, kinds};
+use super::admission::is_limited;
 use super::budget::retries;
 use super::chain::{Way, chain};
 use super::legs::{Leg, Line, groups_tried};
@@ -183,7 +183,7 @@ impl<'a> Draft<'_, 'a> {
             .is_none_or(|first| per_try(self.request, first.deployment) == per_try(self.request, deployment));
         same_limit
             && !member.half_open
-            && !is_limited(&kinds(self.request.snapshot, &leg.target.group.strategy, deployment))
+            && !is_limited(self.request.snapshot, &leg.target.group.strategy, deployment)
     }
 
     fn first_free(&self, leg: &Leg<'a>, from: usize) -> Option<usize> {
