@@ -4,6 +4,7 @@
 //! `cargo bench -p attache --bench decide`
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use attache_llm::path::Endpoint;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 /// Envoy has acknowledged everything; looked up as it really is.
-struct Acknowledged(std::collections::HashSet<String>);
+struct Acknowledged(HashSet<String, foldhash::fast::RandomState>);
 
 impl LiveClusters for Acknowledged {
     fn is_live(&self, cluster: &str) -> bool {

@@ -51,7 +51,8 @@ pub(super) struct Change {
 
 #[derive(Debug, Default)]
 struct Live {
-    clusters: HashSet<String>,
+    /// A decision asks for every candidate: the hash is a fast one.
+    clusters: HashSet<String, foldhash::fast::RandomState>,
     ready: bool,
 }
 

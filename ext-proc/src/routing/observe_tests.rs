@@ -22,8 +22,7 @@ fn record(attempts: Vec<AttemptRecord>) -> UsageRecord {
 
 fn outcome(attempt: AttemptRecord) -> Outcome {
     let (snapshot, record) = (pair(), record(vec![attempt]));
-    let found = outcomes(&snapshot, &record).next().unwrap().1;
-    found
+    outcomes(&snapshot, &record).map(|(_, outcome)| outcome).collect::<Vec<_>>()[0]
 }
 
 fn rule(snapshot: &Snapshot, deployment: &str, class: ErrorClass, retry_after: Option<u64>) -> Trip {
