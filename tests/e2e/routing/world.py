@@ -93,7 +93,12 @@ class Outcome:
         return self.answer.json()["error"]
 
     def __repr__(self):
-        return f"{self.status} {self.names} {dict(self.headers)} {self.text[:300]}"
+        shown = {name: value for name, value in self.headers.items() if name.startswith(("x-litellm", "retry", "x-attache"))}
+        try:
+            names = self.names
+        except Exception:  # noqa: BLE001 - shown after the gateway is gone
+            names = "?"
+        return f"{self.status} {names} in {self.seconds:.2f} s {shown} {self.text[:300]}"
 
 
 def ask(gateway, model, script=None, stream=False, key=None, headers=None, client=None, **body):
