@@ -65,7 +65,7 @@ fn the_seed_means_what_it_says() {
     );
 
     let config = &loaded.config;
-    let CounterBackend::Redis { url } = config.counters() else { panic!("Redis is configured") };
+    let CounterBackend::Redis { url, .. } = config.counters() else { panic!("Redis is configured") };
     assert_eq!(url.expose(), "redis://:p%40ss%2Fword@redis.example:6380/");
     let DatabaseBackend::Postgres { url, max_connections, .. } = config.database(Path::new("/data")) else {
         panic!("Postgres is configured")

@@ -30,6 +30,12 @@ pub(super) static ROUTER: Section = Section {
         key("redis_username", Kind::Text, "", ""),
         key("redis_password", Kind::Secret, "", ""),
         key("redis_db", Kind::Count, "0", "Number of the database."),
+        key(
+            "redis_deadline_ms",
+            Kind::Positive,
+            "20",
+            "Attaché's own: milliseconds that a request waits for Redis before this process decides alone.",
+        ),
         key("num_retries", Kind::Count, "2", "Further attempts in the group after the first."),
         key(
             "retry_policy",

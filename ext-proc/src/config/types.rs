@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
-use crate::store::{CounterBackend, DatabaseBackend};
+use crate::store::{CounterBackend, DatabaseBackend, REDIS_DEADLINE};
 
 /// The whole file after placeholders and includes. Only what Attaché acts on is typed here; the keys that are
 /// known but not acted on are listed in the key table (`keys.rs`).
@@ -187,6 +187,8 @@ pub struct RouterSettings {
     pub redis_username: Option<String>,
     pub redis_password: Option<Secret>,
     pub redis_db: Option<u32>,
+    /// Milliseconds that a request waits for Redis.
+    pub redis_deadline_ms: Option<u32>,
     pub num_retries: Option<u32>,
     pub max_fallbacks: Option<u32>,
     /// Seconds.
@@ -290,8 +292,9 @@ impl Config {
     #[must_use]
     pub fn counters(&self) -> CounterBackend {
         let router = &self.router_settings;
+        let deadline = router.redis_deadline_ms.map_or(REDIS_DEADLINE, |ms| Duration::from_millis(ms.into()));
         if let Some(url) = &router.redis_url {
-            return CounterBackend::Redis { url: url.clone() };
+            return CounterBackend::Redis { url: url.clone(), deadline };
         }
         let Some(host) = &router.redis_host else { return CounterBackend::Memory };
         let user = router.redis_username.as_deref().map(percent_encode).unwrap_or_default();
@@ -306,7 +309,8 @@ impl Config {
             if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
         let port = router.redis_port.unwrap_or(6379);
         let db = router.redis_db.map(|db| db.to_string()).unwrap_or_default();
-        CounterBackend::Redis { url: Secret::new(format!("redis://{login}{host}:{port}/{db}")) }
+        let url = Secret::new(format!("redis://{login}{host}:{port}/{db}"));
+        CounterBackend::Redis { url, deadline }
     }
 
     /// Where keys and ledger live: Postgres if `database_url` is given, else SQLite in `data_dir`.

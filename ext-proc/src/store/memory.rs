@@ -50,6 +50,11 @@ impl Memory {
         self.state.lock().counts.enter(Instant::now(), admission, candidate, values);
     }
 
+    /// Enters what the shared backend refused: the counters without room are at their limits.
+    pub(super) fn enter_refusal(&self, admission: &Admission, admitted: &Admitted) {
+        self.state.lock().counts.enter_refusal(Instant::now(), admission, admitted);
+    }
+
     /// Settles, returning whether the reservation was made by [`Self::admit_alone`]; `None` when unknown.
     pub(super) fn settle_entry(&self, id: &str, actual: &[Charge]) -> Option<bool> {
         self.state.lock().counts.settle(Instant::now(), id, actual)

@@ -101,7 +101,7 @@ pub trait Database: KeyStore + Ledger {}
 impl<T: KeyStore + Ledger> Database for T {}
 
 /// Deadline of every call to Redis: a request waits no longer for its counters.
-const REDIS_DEADLINE: Duration = Duration::from_millis(20);
+pub const REDIS_DEADLINE: Duration = Duration::from_millis(20);
 /// How often a lost Redis is asked whether it is back.
 const PROBE: Duration = Duration::from_millis(500);
 /// Largest amount of one charge (a million dollars in nano-dollars): no upstream's numbers overflow a counter.
@@ -133,7 +133,7 @@ pub async fn open_database(backend: &DatabaseBackend) -> Result<Arc<dyn Database
 pub async fn open_counters(backend: &CounterBackend) -> Result<Arc<dyn Counters>, StoreError> {
     match backend {
         CounterBackend::Memory => Ok(Arc::new(Memory::default())),
-        CounterBackend::Redis { url } => open_redis(url, REDIS_DEADLINE, PROBE).await,
+        CounterBackend::Redis { url, deadline } => open_redis(url, *deadline, PROBE).await,
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) use encode::Place;
 use script::{Call, Script};
 
 const BACKEND: &str = "redis";
+/// Begin of what is said of a call that took too long.
+const LATE: &str = "no answer within";
 /// One hash tag for all keys: a script's keys must share a slot in Cluster.
 const PREFIX: &str = "attache:{counters}:";
 /// Limit of one connection attempt, DNS included. Attempts run beside the requests, which wait for none.
@@ -85,7 +87,7 @@ impl RedisCounters {
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(limit, call).await {
             Ok(answer) => answer.map_err(|error| store_error(&error)),
-            Err(_) => Err(unavailable(format!("no answer within {} ms", limit.as_millis()))),
+            Err(_) => Err(unavailable(format!("{LATE} {} ms", limit.as_millis()))),
         }
     }
 
@@ -271,6 +273,11 @@ impl Counters for RedisCounters {
         }
         answer
     }
+}
+
+/// Did the call take too long, rather than fail?
+pub(super) fn is_late(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { reason, .. } if reason.starts_with(LATE))
 }
 
 fn unavailable(reason: String) -> StoreError {

@@ -1,13 +1,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::memory::Memory;
-use super::redis::{Place, RedisCounters};
+use super::redis::{Place, RedisCounters, is_late};
 use super::{
     Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError,
     Transition,
@@ -18,6 +18,10 @@ use super::{
 const MAX_MISSED: usize = 10_000;
 /// Settlements told at once when the backend is back.
 const TELL: usize = 500;
+
+/// How long Redis may answer late, and nothing in time, before it counts as lost: a machine that is busy for a moment
+/// is not a reason to stop sharing.
+const LATE: Duration = Duration::from_millis(200);
 
 /// Redis counters that go on in process while Redis is away.
 ///
@@ -32,7 +36,11 @@ struct Inner {
     primary: Arc<RedisCounters>,
     twin: Memory,
     degraded: AtomicBool,
+    /// Begin of the first late call since an answer came in time.
+    late: Mutex<Option<Instant>>,
     missed: Mutex<Queue>,
+    /// Somebody will tell what was missed, though this process is not degraded.
+    telling: AtomicBool,
     probe: Duration,
 }
 
@@ -94,7 +102,9 @@ impl Resilient {
             primary,
             twin: Memory::default(),
             degraded: AtomicBool::new(false),
+            late: Mutex::default(),
             missed: Mutex::default(),
+            telling: AtomicBool::new(false),
             probe,
         };
         Self { inner: Arc::new(inner) }
@@ -115,7 +125,7 @@ impl Inner {
         tokio::spawn(probe(Arc::downgrade(self), self.probe));
     }
 
-    /// The answer of the backend, or `None` when it is away (and this process degraded).
+    /// The answer of the backend, or `None` when it is away (and this process degraded) or late.
     async fn ask<T>(
         self: &Arc<Self>,
         call: impl Future<Output = Result<T, StoreError>>,
@@ -123,10 +133,16 @@ impl Inner {
         if self.is_degraded() {
             return Ok(None);
         }
+        let began = Instant::now();
         match call.await {
-            Ok(value) => Ok(Some(value)),
+            Ok(value) => {
+                *self.late.lock() = None;
+                Ok(Some(value))
+            }
             Err(error @ StoreError::Unavailable { .. }) => {
-                self.degrade(&error);
+                if !is_late(&error) || self.late.lock().get_or_insert(began).elapsed() >= LATE {
+                    self.degrade(&error);
+                }
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -137,8 +153,27 @@ impl Inner {
         self.degraded.load(Ordering::Acquire)
     }
 
-    fn miss(&self, missed: Missed) {
+    fn miss(self: &Arc<Self>, missed: Missed) {
         self.missed.lock().push(missed);
+        self.tell_later();
+    }
+
+    /// Sees to it that the backend hears of what it was too late for. While degraded, the probe does.
+    fn tell_later(self: &Arc<Self>) {
+        if self.is_degraded() || self.telling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (inner, pause) = (Arc::downgrade(self), self.probe);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let Some(inner) = inner.upgrade() else { return };
+            inner.telling.store(false, Ordering::Release);
+            if !inner.is_degraded()
+                && let Err(error) = inner.catch_up().await
+            {
+                inner.degrade(&error);
+            }
+        });
     }
 
     /// Tells the backend of settlements and circuit breakers that it missed.
@@ -200,6 +235,7 @@ async fn probe(inner: Weak<Inner>, every: Duration) {
                 continue;
             }
         };
+        *inner.late.lock() = None;
         inner.degraded.store(false, Ordering::Release);
         tracing::info!(settlements = told, "shared counters are back");
         // A settlement may have been queued between the last look and the change.
@@ -219,8 +255,9 @@ impl Counters for Resilient {
         let answer = inner.ask(inner.primary.place(admission)).await;
         std::mem::forget(asked);
         if let Some(Place { admitted, values }) = answer? {
-            if let Admitted::Candidate(candidate) = admitted {
-                inner.twin.enter(admission, candidate, &values);
+            match admitted {
+                Admitted::Candidate(candidate) => inner.twin.enter(admission, candidate, &values),
+                _ => inner.twin.enter_refusal(admission, &admitted),
             }
             return Ok(admitted);
         }
@@ -254,6 +291,7 @@ impl Counters for Resilient {
             inner.twin.follow(outcomes, &transitions);
             return Ok(transitions);
         }
+        inner.tell_later();
         Ok(inner.twin.observe_alone(outcomes))
     }
 

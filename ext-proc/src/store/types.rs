@@ -280,6 +280,8 @@ pub enum CounterBackend {
     Memory,
     Redis {
         url: Secret,
+        /// Limit of every call.
+        deadline: Duration,
     },
 }
 

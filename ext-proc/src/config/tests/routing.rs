@@ -260,7 +260,7 @@ fn the_redis_of_four_keys_is_one_url() {
     let url = |lines: &str| match config(&with(&format!("router_settings:\n  redis_host: h\n{lines}")))
         .counters()
     {
-        CounterBackend::Redis { url } => url.expose().to_owned(),
+        CounterBackend::Redis { url, .. } => url.expose().to_owned(),
         CounterBackend::Memory => panic!("Redis is configured"),
     };
     assert_eq!(url(""), "redis://h:6379/");

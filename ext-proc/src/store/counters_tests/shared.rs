@@ -152,7 +152,8 @@ async fn settlements_of_a_frozen_redis_are_neither_lost_nor_doubled() {
 async fn the_sidecar_starts_while_redis_is_away() {
     let mut redis = Redis::stopped();
     let started = Instant::now();
-    let counters = open_counters(&CounterBackend::Redis { url: redis.url() }).await.unwrap();
+    let counters =
+        open_counters(&CounterBackend::Redis { url: redis.url(), deadline: REDIS_DEADLINE }).await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(3));
     assert!(counters.degraded());
     counters.hold("one", &[charge("c", 10)], LEASE).await.unwrap();
@@ -316,4 +317,46 @@ async fn a_long_outage_forgets_no_amounts() {
     redis.launch().await;
     eventually("it recovers", async || !counters.degraded()).await;
     assert_eq!(value(&*counters, "money").await, 10_500 * 7);
+}
+
+#[tokio::test]
+async fn a_late_answer_is_no_outage() {
+    let redis = Redis::start().await;
+    let counters = resilient(&redis, Duration::from_millis(30)).await;
+    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    eventually("it answers in time", async || counters.ping().await.is_ok()).await;
+    redis.freeze(true);
+    counters.hold("late", &[charge("c", 10)], LEASE).await.unwrap();
+    assert!(counters.end("late", &[charge("c", 3)]).await.unwrap());
+    redis.freeze(false);
+    assert!(!counters.degraded());
+    eventually("Redis hears of it, once", async || value(&other, "c").await == 3).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(value(&other, "c").await, 3);
+
+    redis.freeze(true);
+    eventually("late for long is an outage", async || {
+        counters.circuits().await.unwrap();
+        counters.degraded()
+    })
+    .await;
+    redis.freeze(false);
+    eventually("it recovers", async || !counters.degraded()).await;
+}
+
+#[tokio::test]
+async fn the_twin_knows_what_redis_refused() {
+    let mut redis = Redis::start().await;
+    let counters = resilient(&redis, PATIENT).await;
+    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let one_of_two = |id: &str| {
+        let charges = vec![limited(&Counter::new("rpm", 7), 1, LEASE, Some(2))];
+        ask(id, vec![Candidate { tier: 0, charges, probe: None }])
+    };
+    for id in ["o1", "o2"] {
+        assert_eq!(other.admit(&one_of_two(id)).await.unwrap(), Admitted::Candidate(0));
+    }
+    assert_eq!(counters.admit(&one_of_two("a")).await.unwrap(), Admitted::Full(vec![Some(0)]));
+    redis.kill();
+    assert_eq!(counters.admit(&one_of_two("b")).await.unwrap(), Admitted::Full(vec![Some(0)]));
 }

@@ -83,6 +83,31 @@ impl Counts {
         }
     }
 
+    /// Enters what the shared backend refused. What is in flight is left out: it changes too fast to be remembered.
+    pub(crate) fn enter_refusal(&mut self, now: Instant, ask: &Admission, admitted: &Admitted) {
+        match admitted {
+            Admitted::Candidate(_) => {}
+            Admitted::Refused { required, value } => {
+                if let Some(limited) = ask.required.get(*required) {
+                    self.learn(now, &limited.counter, *value);
+                }
+            }
+            Admitted::Full(reasons) => {
+                for (candidate, reason) in ask.candidates.iter().zip(reasons) {
+                    let Some(limited) = reason.and_then(|charge| candidate.charges.get(charge)) else {
+                        continue;
+                    };
+                    let Some(limit) = limited.limit.filter(|_| limited.counter.window > 0) else { continue };
+                    // The least that leaves no room for this amount.
+                    let least = limit.saturating_sub(limited.amount).saturating_add(1).min(limit);
+                    if self.value(now, &limited.counter) < least {
+                        self.learn(now, &limited.counter, least);
+                    }
+                }
+            }
+        }
+    }
+
     /// Ends a lease. Returns its `local` mark; `None` when the id is unknown, settled or over.
     pub(crate) fn settle(&mut self, now: Instant, id: &str, actual: &[Charge]) -> Option<bool> {
         self.sweep(now);
