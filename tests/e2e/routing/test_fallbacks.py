@@ -98,10 +98,12 @@ def test_a_wrong_request_goes_nowhere(gateway):
 
 
 def test_a_class_met_in_a_later_attempt(gateway):
-    """The first fails plainly, the fallback with a class that has a list: the general fallback has no entry there."""
+    """The first fails plainly, the fallback with a class that has a list: the list of the group that was asked for."""
     outcome = ask(gateway, "fb-small", "fb-small=status:500;fb-general=error:context")
+    expect(outcome, 200, ["fb-small", "fb-general", "fb-big"], fallbacks=2)
+    outcome = ask(gateway, "fb-strict", "fb-strict=status:500;fb-general=error:context")
     assert_envelope(outcome.answer, 400, code="context_length_exceeded")
-    assert outcome.names == ["fb-small", "fb-general"]
+    assert outcome.names == ["fb-strict", "fb-general"]
 
 
 # -- the caller's own --------------------------------------------------------------------------------------------------

@@ -156,15 +156,16 @@ def test_the_busy_one_is_left_alone(gateway):
 
 
 def test_a_slow_upstream_gets_fewer(gateway):
-    client, end, seen = client_of(gateway), time.monotonic() + 3, collections.Counter()
+    """Places are given back with the usage, some 100 ms after the answer: the answers here take longer."""
+    client, end, seen = client_of(gateway), time.monotonic() + 4, collections.Counter()
 
     def worker(_):
         while time.monotonic() < end:
-            outcome = ask(gateway, "st-load", "st-load-a=delay:400;st-load-b=delay:40", client=client)
+            outcome = ask(gateway, "st-load", "st-load-a=delay:1500;st-load-b=delay:150", client=client)
             seen[outcome.headers["x-litellm-model-id"]] += 1
 
     in_threads(8, worker)
-    assert seen["st-load-b"] > 3 * seen["st-load-a"] > 0, seen
+    assert seen["st-load-b"] > 2 * seen["st-load-a"] > 0, seen
 
 
 # -- latency -----------------------------------------------------------------------------------------------------------

@@ -159,11 +159,16 @@ def health(gateway):
     return found
 
 
-def open_breakers(gateway):
-    """Ids of the deployments that are out of service, as the metrics say."""
+def breakers(gateway):
+    """State of each deployment's circuit breaker as the metrics say: 0 closed, 1 half-open, 2 open."""
     values = gateway.metrics("attache_deployment_state")
     assert values, "no metric attache_deployment_state"
-    return {label_of(labels, "deployment") for labels, value in values.items() if value == 2}
+    return {label_of(labels, "deployment"): value for labels, value in values.items()}
+
+
+def open_breakers(gateway):
+    """Ids of the deployments that are out of service."""
+    return {name for name, state in breakers(gateway).items() if state == 2}
 
 
 def label_of(labels, name):
@@ -178,13 +183,15 @@ def wait_open(gateway, *ids, seconds=2.0):
 
 
 def wait_closed(gateway, *ids, seconds=3.0):
-    wait_for(f"closed breakers of {ids}", lambda: not set(ids) & open_breakers(gateway), seconds)
+    """Waits until a success has been observed: half-open is not closed."""
+    wait_for(f"closed breakers of {ids}", lambda: all(breakers(gateway)[name] == 0 for name in ids), seconds)
 
 
 def settled(gateway, seconds=3):
-    """Waits until Envoy has handed over what it knows, and the sidecar had time to settle it."""
-    wait_for("handed over usage", lambda: gateway.stack.pending() == 0, seconds)
+    """Waits until Envoy has handed over what it knows (in batches, each 100 ms), and it is settled."""
     time.sleep(0.15)
+    wait_for("handed over usage", lambda: gateway.stack.pending() == 0, seconds)
+    time.sleep(0.1)
 
 
 def explain(gateway, model, key=None, status=200, **body):

@@ -209,9 +209,8 @@ async fn a_stalled_redis_admits_within_the_deadline_and_what_it_admitted_too_lat
     let started = Instant::now();
     assert_eq!(counters.admit(&lone("second")).await.unwrap(), Admitted::Full(vec![Some(0)]));
     assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
-    assert!(counters.degraded());
+    assert!(!counters.degraded(), "one late answer is no outage");
     redis.freeze(false);
-    eventually("it recovers", async || !counters.degraded()).await;
     eventually("the late admission is taken back", async || value(&other, "slot").await == 0).await;
 }
 
