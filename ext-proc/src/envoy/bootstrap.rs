@@ -257,6 +257,7 @@ fn local_reply_table() -> Vec<LocalReply> {
         reply(status_filter("EQ", 413), 413, "The request body is too large."),
         later(status_filter("EQ", 429), 429, "Too many requests. Try again shortly."),
         reply(status_filter("EQ", 431), 431, "The request headers are too large."),
+        later(status_filter("EQ", 502), 502, "The model's provider broke its answer off. Try again shortly."),
         later(
             flags_filter("UF, UC, UR, LR, UPE"),
             503,

@@ -6,7 +6,8 @@ import time
 
 import pytest
 from harness import assert_envelope, in_threads
-from world import add, ask, client_of, counted, expect, fresh_minute, seconds_left, settled
+from project import wait_for
+from world import add, ask, client_of, counted, expect, fresh_minute, seconds_left, settled, used
 
 USAGE, LATENCY = "usage-based-routing-v2", "latency-based-routing"
 
@@ -150,7 +151,7 @@ def test_the_busy_one_is_left_alone(gateway):
     for _ in range(8):
         outcome = expect(ask(gateway, "st-busy"), 200)
         assert outcome.names[0] != busy[0]
-        settled(gateway)
+        wait_for("its place", lambda: used(gateway, "st-busy", "in_flight")[outcome.names[0]] == 0, 2)
     slow.join(10)
     assert results[0].status == 200
 

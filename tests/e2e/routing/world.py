@@ -201,6 +201,17 @@ def explain(gateway, model, key=None, status=200, **body):
     return answer.json()
 
 
+def used(gateway, model, what):
+    """What the routing decision believes to be in use of each deployment of a group: `in_flight`, `rpm`, `tpm`."""
+    found = {}
+    for group in explain(gateway, model)["groups"]:
+        for deployment in group["deployments"]:
+            values = [usage["used"] for usage in deployment["usage"] if usage["what"] == what]
+            assert values, deployment
+            found[deployment["deployment"]] = values[0]
+    return found
+
+
 def client_of(gateway, connections=100):
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     return httpx.Client(base_url=gateway.url, timeout=30, trust_env=False, limits=limits)
