@@ -6,23 +6,27 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use attache::routing::{
     Breakers, Context, Deployment, Group, Keys, LiveClusters, Probes, Snapshot, Speeds, Strategy, decide,
 };
-use attache::store::{Counters, KeyRow, Memory, Settlement, StoreError};
+use attache::store::{Charge, Counter, Counters, KeyRow, Memory, Settlement, StoreError};
 use attache_llm::contract::{Ask, DeploymentMeta, MASTER_KEY_HASH, VERSION, Wishes};
 use attache_llm::path::Endpoint;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
-/// Envoy has acknowledged everything; looked up as it really is.
+/// Envoy has acknowledged everything.
 struct Acknowledged(HashSet<String, foldhash::fast::RandomState>);
 
 impl LiveClusters for Acknowledged {
     fn is_live(&self, cluster: &str) -> bool {
         self.0.contains(cluster)
+    }
+
+    fn all_live(&self, _: u64) -> bool {
+        true
     }
 
     fn ready(&self) -> bool {
@@ -88,6 +92,13 @@ fn ask(number: u64) -> Ask {
     }
 }
 
+/// Tokens that differ from request to request, so that the deployments' use does.
+fn settlement(id: String, deployment: &str, tokens: u64) -> Settlement {
+    let minute = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 60;
+    let counter = Counter::new(format!("dep:{deployment}:tpm"), minute);
+    Settlement { id, actual: vec![Charge { counter, amount: tokens, ttl: Duration::from_secs(120) }] }
+}
+
 fn benches(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut group = criterion.benchmark_group("decide");
@@ -98,16 +109,16 @@ fn benches(criterion: &mut Criterion) {
             let counters: Arc<dyn Counters> = Arc::new(Memory::default());
             let (breakers, speeds, probes) = (Breakers::new(), Speeds::new(), Probes::new());
             let mut calls = 0_u64;
-            let open = RefCell::new(None);
+            let open: RefCell<Option<(String, String)>> = RefCell::new(None);
             let id = BenchmarkId::new(strategy.name(), format!("group of {size} among {}", groups * size));
             group.bench_function(id, |bencher| {
                 // Outside the measurement, as the server does: the usage record settles what was reserved.
                 let next = || {
-                    if let Some(id) = open.take() {
-                        let settlement = Settlement { id, actual: Vec::new() };
+                    calls += 1;
+                    if let Some((id, deployment)) = open.take() {
+                        let settlement = settlement(id, &deployment, 50 + calls * 37 % 900);
                         let _ = runtime.block_on(counters.settle_all(&[settlement]));
                     }
-                    calls += 1;
                     ask(calls)
                 };
                 let decision = |ask: Ask| {
@@ -122,7 +133,8 @@ fn benches(criterion: &mut Criterion) {
                             probes: &probes,
                         };
                         let decision = decide(&context, &ask).await.expect("a decision");
-                        open.replace(Some(decision.reservation.hand_over()));
+                        let first = decision.plan[0].deployment.clone();
+                        open.replace(Some((decision.reservation.hand_over(), first)));
                         (decision.plan, decision.walk)
                     })
                 };

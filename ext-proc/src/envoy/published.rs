@@ -54,6 +54,8 @@ struct Live {
     /// A decision asks for every candidate: the hash is a fast one.
     clusters: HashSet<String, foldhash::fast::RandomState>,
     ready: bool,
+    /// Generation of which all clusters are live.
+    complete: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -266,6 +268,7 @@ impl Published {
         let mut live = Live::default();
         let mut decided = true;
         let mut pending = false;
+        let mut all = true;
         for (name, item) in &state.clusters {
             if item.retire_at.is_some() {
                 continue;
@@ -274,7 +277,7 @@ impl Published {
                 ClusterVerdict::Live => {
                     live.clusters.insert(name.clone());
                 }
-                ClusterVerdict::Rejected => {}
+                ClusterVerdict::Rejected => all = false,
                 ClusterVerdict::Settling => (decided, pending) = (false, true),
                 ClusterVerdict::Waiting => decided = false,
             }
@@ -282,6 +285,7 @@ impl Published {
         let joined = state.sessions.values().any(|session| session.joined);
         let any = !live.clusters.is_empty() || state.clusters.is_empty();
         live.ready = state.generation.is_some() && joined && decided && any;
+        live.complete = state.generation.filter(|_| live.ready && all);
         let waits_to_join = state.sessions.values().any(|session| !session.joined);
         self.live.store(live.into());
         pending || waits_to_join
@@ -301,6 +305,10 @@ impl Published {
 impl LiveClusters for Published {
     fn is_live(&self, cluster: &str) -> bool {
         self.live.load().clusters.contains(cluster)
+    }
+
+    fn all_live(&self, generation: u64) -> bool {
+        self.live.load().complete == Some(generation)
     }
 
     fn ready(&self) -> bool {

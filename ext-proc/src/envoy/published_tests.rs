@@ -77,8 +77,10 @@ fn a_cluster_is_live_only_with_its_secret() {
     assert_eq!(secrets[0].system_version_info, "7");
     acknowledge(&published, id, &secrets);
     assert!(!published.is_live("g/a"), "the workers follow a moment later");
+    assert!(!published.all_live(7));
     settle(&published);
     assert!(published.is_live("g/a") && published.ready());
+    assert!(published.all_live(7) && !published.all_live(6), "only the generation that was published");
 }
 
 #[test]

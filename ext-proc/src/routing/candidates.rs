@@ -53,6 +53,7 @@ pub(super) struct Filter<'r, 'a> {
     target: Target<'a>,
     tags: Tags,
     by_access_group: bool,
+    all_live: bool,
 }
 
 /// Who serves the request's tags.
@@ -68,7 +69,8 @@ impl<'r, 'a> Filter<'r, 'a> {
     /// `asked`: the name by which the target was found.
     pub(super) fn new(request: &'r Request<'a>, target: Target<'a>, asked: &str) -> Self {
         let by_access_group = request.access.grants(asked, &target) == Grant::AccessGroups;
-        Self { request, target, tags: tags(request, &target), by_access_group }
+        let all_live = request.live.all_live(request.snapshot.generation);
+        Self { request, target, tags: tags(request, &target), by_access_group, all_live }
     }
 
     /// The deployment as a candidate, or the first rule that it breaks. Length comes last: who is only too small would
@@ -88,7 +90,7 @@ impl<'r, 'a> Filter<'r, 'a> {
         if region.is_some_and(|region| deployment.region.as_deref() != Some(region)) {
             return Err(Excluded::Region);
         }
-        if !request.live.is_live(&deployment.cluster) {
+        if !self.all_live && !request.live.is_live(&deployment.cluster) {
             return Err(Excluded::NotLive);
         }
         let half_open = match request.breaker(&deployment.meta.id) {

@@ -66,6 +66,11 @@ pub type SnapshotHandle = Arc<ArcSwap<Snapshot>>;
 pub trait LiveClusters: Send + Sync {
     /// Has every connected Envoy acknowledged this cluster?
     fn is_live(&self, cluster: &str) -> bool;
+    /// Has every connected Envoy acknowledged all clusters of the snapshot of this generation? Then a decision need not
+    /// ask for each; false where that is not known.
+    fn all_live(&self, _generation: u64) -> bool {
+        false
+    }
     /// Has an Envoy acknowledged the clusters of the snapshot in force?
     fn ready(&self) -> bool;
 }

@@ -177,7 +177,8 @@ impl Counts {
             if lowest.is_some() && candidate.tier != tier {
                 break;
             }
-            let weight = match self.weigh(now, candidate, ask.pick, &is_open) {
+            let beaten = lowest.map(|(_, known)| known);
+            let weight = match self.weigh(now, candidate, ask.pick, beaten, &is_open) {
                 Ok(weight) => weight,
                 Err(reason) => {
                     reasons.push(reason);
@@ -195,12 +196,14 @@ impl Counts {
         lowest.map(|(index, _)| index).ok_or(reasons)
     }
 
-    /// The value that the pick goes by, or what keeps the candidate from being admitted, as in [`Admitted::Full`].
+    /// The value that the pick goes by, or what keeps the candidate from being admitted, as in [`Admitted::Full`]. Of one
+    /// that has been `beaten` already nothing more is asked.
     fn weigh(
         &self,
         now: Instant,
         candidate: &Candidate,
         pick: Pick,
+        beaten: Option<u64>,
         is_open: impl Fn(&str) -> bool,
     ) -> Result<u64, Option<usize>> {
         let mut weight = 0;
@@ -216,6 +219,9 @@ impl Counts {
             }
             if weighed {
                 weight = value;
+                if beaten.is_some_and(|known| value >= known) {
+                    return Ok(value);
+                }
             }
         }
         match candidate.probe.as_deref() {
