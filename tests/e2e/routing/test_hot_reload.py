@@ -1,6 +1,7 @@
 """An edited file becomes the configuration in force, without a signal; a bad one does not."""
 
 import threading
+import time
 
 import pytest
 import yaml
@@ -88,8 +89,6 @@ def test_a_bad_file_is_refused(gateway, text, complaint):
 
 
 def test_nothing_changed_is_no_new_generation(gateway):
-    import time
-
     before = generation(gateway)
     gateway.stack.config.touch()
     time.sleep(1.5)

@@ -18,11 +18,12 @@ CLIENTS = 64
 RPM = {"rp-rpm-a": 5, "rp-rpm-b": 7, "rp-rpm-c": 8}
 TPM = {"rp-tpm-a": 6_000, "rp-tpm-b": 9_000}
 PLACES = 24
+DEADLINE_MS = 250
 
 
 def replica_config():
-    # Patience: a machine whose cores are busy with 64 clients answers late, and late is decided alone.
-    config = config_of(routing_strategy="usage-based-routing-v2", timeout=2, redis_deadline_ms=250)
+    # Patience: a machine whose cores are busy with 64 clients answers late, and what is late is decided alone.
+    config = config_of(routing_strategy="usage-based-routing-v2", timeout=2, redis_deadline_ms=DEADLINE_MS)
     config["model_list"].clear()
     add(config, "rp-rpm", *((name, {"rpm": rpm}) for name, rpm in RPM.items()))
     add(config, "rp-rpm-stream", *((f"{name}-s", {"rpm": rpm}) for name, rpm in RPM.items()))
@@ -30,6 +31,7 @@ def replica_config():
     add(config, "rp-tpm-stream", *((f"{name}-s", {"tpm": tpm}) for name, tpm in TPM.items()))
     add(config, "rp-tpm-wrong", *((f"{name}-w", {"tpm": tpm}) for name, tpm in TPM.items()))
     add(config, "rp-places", ("rp-places", {"max_parallel_requests": PLACES}))
+    add(config, "rp-kill", ("rp-kill", {"max_parallel_requests": PLACES}))
     add(config, "rp-open", ("rp-open", {"rpm": 1_000_000}))
     return config
 
@@ -71,12 +73,39 @@ def statuses(seen):
     return collections.Counter(status for status, _ in seen)
 
 
+# -- sidecars that die -------------------------------------------------------------------------------------------------
+KILLS = []
+
+
+def test_sidecars_die_under_load(replicas):
+    """Killed at random under load: requests are served or refused, never too many at once. What the dead held comes back
+    while the tests below run; the last one before Redis goes looks at it."""
+    results = []
+    load = threading.Thread(daemon=True, target=lambda: results.extend(
+        storm(replicas, "rp-kill", 7, "rp-kill=delay:120,chunks:3", stream=True)))
+    load.start()
+    time.sleep(1)
+    for victim in random.sample(replicas, 3):
+        victim.stack.sidecar.stop(signal.SIGKILL)
+        KILLS.append(time.monotonic())
+        time.sleep(0.4)
+        victim.stack.start_sidecar()
+        time.sleep(1.2)
+    load.join(40)
+    for gateway in replicas:
+        gateway.stack.wait_ready()
+    assert set(statuses(results)) <= {200, 429, 503}, statuses(results)
+    assert statuses(results)[200] > 200, statuses(results)
+    assert replicas[0].provider.upstreams()["rp-kill"]["peak"] <= PLACES
+    assert not open_breakers(replicas[0]), "a killed sidecar is no failure of a deployment"
+
+
 # -- requests per minute -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stream", [False, True])
 def test_rpm_is_exact_over_replicas(replicas, stream):
     """More is asked for than there is: the sum of all rpm is admitted, not one more and not one less."""
     ending = "-s" if stream else ""
-    minute = fresh_minute(15)
+    minute = fresh_minute(8)
     seen = storm(replicas, "rp-rpm" + ("-stream" if stream else ""), 3, stream=stream)
     assert time.time() // 60 == minute, "this machine is too slow for a test within a minute"
     got = {name: counted(replicas[0], name + ending, minute) for name in RPM}
@@ -96,7 +125,7 @@ def test_tpm_is_bounded_over_replicas(replicas, stream, error):
     """With right estimates not a token too much; with wrong ones no more than the error of those in flight."""
     group, ending = ("rp-tpm-stream", "-s") if stream else ("rp-tpm", "") if not error else ("rp-tpm-wrong", "-w")
     assert explain(replicas[0], group, max_tokens=100)["estimated_tokens"] == ESTIMATE
-    minute = fresh_minute(15)
+    minute = fresh_minute(8)
     script = f"*=usage:{ESTIMATE - 100 + error}/100,delay:20"
     seen = storm(replicas, group, 3, script, stream, max_tokens=100)
     assert time.time() // 60 == minute, "this machine is too slow for a test within a minute"
@@ -113,8 +142,8 @@ def test_tpm_is_bounded_over_replicas(replicas, stream, error):
 
 
 # -- places in flight --------------------------------------------------------------------------------------------------
-def in_flight(gateway):
-    return used(gateway, "rp-places", "in_flight")["rp-places"]
+def in_flight(gateway, group="rp-places"):
+    return used(gateway, group, "in_flight")[group]
 
 
 def test_places_are_shared(replicas):
@@ -124,38 +153,6 @@ def test_places_are_shared(replicas):
     assert replicas[0].provider.upstreams()["rp-places"]["peak"] == PLACES
     for gateway in replicas:
         wait_for("empty places", lambda gateway=gateway: in_flight(gateway) == 0, 2, 0.05)
-
-
-@pytest.mark.timeout(120)
-def test_nothing_leaks_when_sidecars_are_killed(replicas):
-    """Sidecars die at random under load. What they had reserved comes back: by the usage that Envoy keeps, or by lease."""
-    results = []
-    load = threading.Thread(daemon=True, target=lambda: results.extend(
-        storm(replicas, "rp-places", 7, "rp-places=delay:120,chunks:3", stream=True)))
-    load.start()
-    time.sleep(1)
-    for victim in random.sample(replicas, 3):
-        victim.stack.sidecar.stop(signal.SIGKILL)
-        time.sleep(0.4)
-        victim.stack.start_sidecar()
-        time.sleep(1.2)
-    load.join(40)
-    for gateway in replicas:
-        gateway.stack.wait_ready()
-    assert set(statuses(results)) <= {200, 429, 503}, statuses(results)
-    assert statuses(results)[200] > 200, statuses(results)
-    assert replicas[0].provider.upstreams()["rp-places"]["peak"] <= PLACES
-    began, seconds = time.monotonic(), 0
-    while (left := max(map(in_flight, replicas))) and seconds < 30:
-        time.sleep(0.2)
-        seconds = time.monotonic() - began
-    FACTS.record("in_flight", left, "in-flight leaks {value} after three kills")
-    assert left == 0, f"after {seconds:.1f} s {left} are still in flight"
-    # All of them can be taken again at once.
-    outcomes = in_threads(PLACES, lambda index: ask(replicas[index % 3], "rp-places", "rp-places=delay:500",
-                                                    client=replicas[index % 3].pool))
-    assert {outcome.status for outcome in outcomes} == {200}
-    assert not open_breakers(replicas[0]), "a killed sidecar is no failure of a deployment"
 
 
 def scripts_run(redis):
@@ -176,6 +173,21 @@ def test_one_round_trip_per_request(replicas):
     each = round((scripts_run(redis) - before) / requests, 2)
     FACTS.record("scripts", each, "{value} Redis scripts per request, settling included")
     assert 1.0 <= each <= 1.6, each
+
+
+@pytest.mark.timeout(120)
+def test_what_the_killed_held_came_back(replicas):
+    """By the usage that Envoy kept for the sidecar, or where no request came of a decision, by the end of its lease: the
+    time limit of the request and half a minute."""
+    assert KILLS, "test_sidecars_die_under_load was not run"
+    end = KILLS[-1] + 45
+    while (left := max(in_flight(gateway, "rp-kill") for gateway in replicas)) and time.monotonic() < end:
+        time.sleep(0.2)
+    FACTS.record("in_flight", left, f"in-flight leaks {{value}} after {len(KILLS)} kills")
+    assert left == 0, f"{left} are still in flight"
+    outcomes = in_threads(PLACES, lambda index: ask(replicas[index % 3], "rp-kill", "rp-kill=delay:500",
+                                                    client=replicas[index % 3].pool))
+    assert {outcome.status for outcome in outcomes} == {200}
 
 
 # -- Redis -------------------------------------------------------------------------------------------------------------
@@ -213,7 +225,7 @@ def test_redis_goes_under_load(replicas, what):
     (seen,) = results
     assert statuses(seen) == {200: len(seen)}, statuses(seen)
     slow = round(percentile([seconds for _, seconds in seen], 99) * 1000)
-    FACTS.record("redis", slow, "p99 {value} ms while Redis is away")
+    FACTS.record("redis", slow, f"p99 {{value}} ms while Redis is away (deadline {DEADLINE_MS} ms)")
     assert slow < 500, f"p99 {slow} ms"
     began = time.monotonic()
     wait_for("recovery", lambda: not any(degraded(replicas)), 20, 0.1)

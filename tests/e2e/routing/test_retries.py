@@ -42,8 +42,7 @@ def script(gateway):
     if stream or what != "error-at:0"])
 def test_a_lone_deployment_is_asked_again(gateway, script, what, stream):
     script("rt-lone", what, times=2)
-    outcome = expect(ask(gateway, "rt-lone", None, stream), 200, ["rt-lone"] * 3, retries=2, fallbacks=0)
-    assert outcome.row["attempts"] == 3
+    expect(ask(gateway, "rt-lone", None, stream), 200, ["rt-lone"] * 3, retries=2, fallbacks=0)
 
 
 def test_retries_end(gateway):
@@ -74,7 +73,6 @@ def test_retries_go_round(gateway):
 def test_policy(gateway, what, status, attempts, stream):
     outcome = expect(ask(gateway, "rt-policy", f"*={what}", stream), status, retries=attempts - 1)
     assert outcome.names == ["rt-policy-a", "rt-policy-b", "rt-policy-a", "rt-policy-b"][:attempts]
-    assert outcome.row["attempts"] == attempts
 
 
 @pytest.mark.parametrize("what, retries", [("status:429", 0), ("status:500", 3), ("cut", 2)])
@@ -129,7 +127,6 @@ def test_a_fallback_is_better_than_a_wait(gateway, script):
 def test_a_committed_answer_is_not_retried(gateway):
     outcome = expect(ask(gateway, "rt-lone", "rt-lone=error-at:3", stream=True), 200, ["rt-lone"])
     assert content_of(outcome.text) == "Envoys carry"
-    assert outcome.row["attempts"] == 1
 
 
 def test_a_json_answer_that_breaks_off_is_retried(gateway, script):

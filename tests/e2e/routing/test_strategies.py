@@ -158,11 +158,11 @@ def test_the_busy_one_is_left_alone(gateway):
 
 def test_a_slow_upstream_gets_fewer(gateway):
     """Places are given back with the usage, some 100 ms after the answer: the answers here take longer."""
-    client, end, seen = client_of(gateway), time.monotonic() + 4, collections.Counter()
+    client, end, seen = client_of(gateway), time.monotonic() + 3, collections.Counter()
 
     def worker(_):
         while time.monotonic() < end:
-            outcome = ask(gateway, "st-load", "st-load-a=delay:1500;st-load-b=delay:150", client=client)
+            outcome = ask(gateway, "st-load", "st-load-a=delay:1200;st-load-b=delay:120", client=client)
             seen[outcome.headers["x-litellm-model-id"]] += 1
 
     in_threads(8, worker)
@@ -182,14 +182,14 @@ def test_the_fast_one_wins(gateway):
 
 def test_streams_by_the_first_token(gateway):
     """a is done sooner, b begins sooner: for a stream, b is the fast one."""
-    script = "st-first-a=delay:200;st-first-b=chunk-delay:20"
+    script = "st-first-a=delay:120;st-first-b=chunk-delay:12"
     for _ in range(6):
         expect(ask(gateway, "st-first", script, stream=True), 200)
         settled(gateway)
     time.sleep(1.1)
     seen = collections.Counter(
-        ask(gateway, "st-first", script, stream=True).headers["x-litellm-model-id"] for _ in range(10))
-    assert seen["st-first-b"] >= 9, seen
+        ask(gateway, "st-first", script, stream=True).headers["x-litellm-model-id"] for _ in range(8))
+    assert seen["st-first-b"] >= 7, seen
 
 
 def test_a_buffer_shares_the_traffic(gateway):

@@ -124,7 +124,7 @@ def expect(outcome, status, names=None, retries=None, fallbacks=None):
     return outcome
 
 
-def fresh_minute(need=12):
+def fresh_minute(need=8):
     """Waits for the next minute if less than `need` seconds are left of this one; returns the Unix minute."""
     left = 60 - time.time() % 60
     if left < need:
