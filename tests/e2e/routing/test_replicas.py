@@ -18,7 +18,7 @@ CLIENTS = 64
 RPM = {"rp-rpm-a": 5, "rp-rpm-b": 7, "rp-rpm-c": 8}
 TPM = {"rp-tpm-a": 6_000, "rp-tpm-b": 9_000}
 PLACES = 24
-DEADLINE_MS = 250
+DEADLINE_MS = 100
 
 
 def replica_config():
