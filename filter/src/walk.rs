@@ -60,7 +60,7 @@ pub fn next(walk: Option<&Walk>, failed: &Failed) -> Move {
             if failed.retry_after_s.is_some_and(|seconds| seconds > MAX_WAIT_S) {
                 return Move::Stop;
             }
-            wait_s = wait(steps, failed);
+            wait_s = wait(steps, failed).max(shortest(walk));
         }
         (Some(_), None) => return Move::Stop,
         _ => {}
@@ -71,6 +71,11 @@ pub fn next(walk: Option<&Walk>, failed: &Failed) -> Move {
 /// Does Envoy go on after this status by itself (`retry_on` and `retriable_status_codes` of the bootstrap)?
 fn envoy_retries(status: u16) -> bool {
     matches!(status, 401 | 403 | 404 | 408 | 409 | 425 | 429 | 500..=599)
+}
+
+/// `retry_after` of the configuration, where it is set.
+fn shortest(walk: Option<&Walk>) -> Option<u64> {
+    walk.map(|walk| walk.min_wait_s.min(MAX_WAIT_S)).filter(|&seconds| seconds > 0)
 }
 
 /// Seconds before the same deployment is asked again.

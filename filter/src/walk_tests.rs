@@ -104,6 +104,19 @@ fn the_same_deployment_is_given_time() {
 }
 
 #[test]
+fn the_configuration_may_ask_for_more_time() {
+    let walk = Walk { min_wait_s: 3, ..walk(&["a", "a", "b"]) };
+    let at = |status, retry_after_s, step| {
+        next(Some(&walk), &Failed { retry_after_s, ..failed(ErrorClass::of_status(status), status, step) })
+    };
+    let after = |seconds| Move::Next { status: None, wait_s: Some(seconds) };
+    assert_eq!(at(500, None, 0), after(3));
+    assert_eq!(at(429, None, 0), after(3));
+    assert_eq!(at(429, Some(7), 0), after(7));
+    assert_eq!(at(500, None, 1), GO_ON, "another deployment need not wait");
+}
+
+#[test]
 fn silence_is_a_timeout_when_it_took_as_long() {
     use ErrorClass::{ServiceUnavailable, Timeout};
     assert_eq!(silent_class(400_000, 400), Timeout);

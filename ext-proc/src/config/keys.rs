@@ -283,7 +283,7 @@ pub(super) static GENERAL: Section = Section {
             "background_health_checks",
             Kind::Bool,
             "false",
-            "Probes every deployment each `health_check_interval` with a request of one token; `/health` shows the results.",
+            "Probes every deployment each `health_check_interval` with a call that costs nothing (the list of models); `/health` shows the results.",
         ),
         key(
             "health_check_interval",

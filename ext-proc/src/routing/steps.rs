@@ -253,7 +253,9 @@ fn walk<'a>(
         steps.push(Step::default());
     }
     let per_try_ms = timeouts.per_try.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    Some(Walk { contract: contract::VERSION, per_try_ms, steps, probe })
+    let min_wait_s = request.snapshot.retry_after.as_millis().div_ceil(1_000);
+    let min_wait_s = u64::try_from(min_wait_s).unwrap_or(u64::MAX);
+    Some(Walk { contract: contract::VERSION, per_try_ms, min_wait_s, steps, probe })
 }
 
 /// Is there a group for context windows, and for content policies, after this attempt's leg?

@@ -44,7 +44,13 @@ fn value(mutation: &HeaderMutation, name: &str) -> Option<String> {
 fn the_walk_travels_beside_the_plan_and_the_step_for_another_plan_counts() {
     let after = vec![(ErrorClass::RateLimit, After::Replan)];
     let first = Step { deployment: "a".into(), model: Some("gpt-4o".into()), after };
-    let walk = Walk { contract: VERSION, per_try_ms: 7, steps: vec![first, Step::default()], probe: true };
+    let walk = Walk {
+        contract: VERSION,
+        per_try_ms: 7,
+        min_wait_s: 2,
+        steps: vec![first, Step::default()],
+        probe: true,
+    };
     let (mutation, own) = parts(decision(Some(walk.clone()), None, None));
     let Some(Kind::StringValue(json)) = &own.fields[contract::WALK_KEY].kind else { panic!("{own:?}") };
     assert_eq!(serde_json::from_str::<Walk>(json).unwrap(), walk);

@@ -130,11 +130,19 @@ pub struct Walk {
     /// Limit of one attempt, milliseconds (0: none): an attempt without an answer that took as long timed out.
     #[serde(default)]
     pub per_try_ms: u64,
+    /// Shortest wait before the same deployment is asked again, seconds (`retry_after`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_wait_s: u64,
     /// Attempts in order, as in the plan. The last may be [`super::REPLAN_CLUSTER`], with an empty deployment.
     pub steps: Vec<Step>,
     /// A half-open deployment is being probed: report the first good event of the first step at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probe: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One step of a [`Walk`].
