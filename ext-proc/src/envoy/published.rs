@@ -335,9 +335,16 @@ enum ClusterVerdict {
 impl State {
     fn join(&mut self, now: Instant) {
         for session in self.sessions.values_mut().filter(|session| !session.joined) {
+            // Settled, not merely acknowledged: an Envoy that joins sooner would make clusters that the others serve
+            // look unsettled, and for that moment plans would be without them.
+            let settled =
+                |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) >= SETTLE);
             let whole = session.clusters.is_idle(&self.clusters)
+                && self.clusters.iter().filter(|(_, item)| item.retire_at.is_none()).all(|(cluster, _)| {
+                    session.clusters.is_rejected(cluster) || settled(session.clusters.acknowledged(cluster))
+                })
                 && self.secret_of.iter().all(|(cluster, secret)| {
-                    session.clusters.is_rejected(cluster) || session.secrets.acknowledged(secret).is_some()
+                    session.clusters.is_rejected(cluster) || settled(session.secrets.acknowledged(secret))
                 });
             let late = now.saturating_duration_since(session.since) >= LAG;
             if late && !whole {
