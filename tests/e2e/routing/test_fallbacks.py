@@ -28,7 +28,8 @@ def configure(config):
     add(config, "fb-alias", "fb-alias", fallbacks=["fb-other-name"])
     router = config["router_settings"]
     router["model_group_alias"]["fb-other-name"] = "fb-y"
-    router["context_window_fallbacks"] = [{"fb-small": ["fb-big"]}, {"fb-big": ["fb-bigger"]}]
+    router["context_window_fallbacks"] = router.get("context_window_fallbacks", []) + [
+        {"fb-small": ["fb-big"]}, {"fb-big": ["fb-bigger"]}]
     router["content_policy_fallbacks"] = [{"fb-strict": ["fb-lenient"]}, {"fb-azure": ["fb-lenient"]}]
 
 
