@@ -15,7 +15,6 @@ use crate::routing::{Deployment, Group, Snapshot};
 /// OpenAI's SDKs retry twice, and so does LiteLLM's router.
 const NUM_RETRIES: u32 = 2;
 const MAX_FALLBACKS: u32 = 5;
-const ALLOWED_FAILS: u32 = 3;
 const COOLDOWN: Duration = Duration::from_secs(5);
 /// LiteLLM's 6000 s are none at all; the OpenAI SDKs give up after 600 s.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -88,7 +87,6 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         max_fallbacks: router.max_fallbacks.unwrap_or(MAX_FALLBACKS),
         breaker_allowed_fails: allowed_fails,
         allowed_fails_policy: routes::allowed_fails(&router.allowed_fails_policy),
-        allowed_fails: allowed_fails.unwrap_or(ALLOWED_FAILS),
         cooldown,
         disable_cooldowns: router.disable_cooldowns || cooldown.is_zero(),
         timeout: router.timeout.or(litellm.request_timeout).map_or(TIMEOUT, seconds),

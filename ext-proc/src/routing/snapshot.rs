@@ -40,8 +40,6 @@ pub struct Snapshot {
     /// `None`: the default rules (docs/routing.md, "Cooldowns"); else failures tolerated within `cooldown`.
     pub breaker_allowed_fails: Option<u32>,
     pub allowed_fails_policy: BTreeMap<ErrorClass, u32>,
-    /// Replaced by `breaker_allowed_fails`.
-    pub allowed_fails: u32,
     pub cooldown: Duration,
     pub disable_cooldowns: bool,
     /// Whole request, and time to the first event of a stream, when the deployment says nothing.

@@ -62,7 +62,6 @@ pub(crate) fn snapshot(groups: Vec<Group>) -> Snapshot {
         groups: groups.into_iter().map(|g| (g.name.clone(), Arc::new(g))).collect(),
         num_retries: 2,
         max_fallbacks: 5,
-        allowed_fails: 3,
         cooldown: Duration::from_secs(5),
         timeout: Duration::from_secs(600),
         ..Snapshot::default()
