@@ -95,6 +95,7 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         pre_call_checks: router.enable_pre_call_checks,
         tags: routes::tags(config),
         provider_budgets: routes::provider_budgets(config),
+        limits: Arc::default(),
         affinity: routes::affinity(config),
         pre_call_health_checks: config.features.pre_call_health_checks,
         groups,

@@ -67,7 +67,7 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
                     return Err(refuse(&request, &line, Some(fullness)));
                 }
                 // Nobody keeps count: whoever comes first, without a reservation.
-                Some(Admitted::Refused { .. }) | None => {
+                Some(Admitted::Refused { .. } | Admitted::Unseeded(_)) | None => {
                     (chosen(legs, unasked(&places)), Reservation::none(String::new()))
                 }
             }

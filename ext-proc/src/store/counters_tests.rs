@@ -38,7 +38,7 @@ trait Short: Counters {
     }
 
     async fn end(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
-        let settlement = Settlement { id: id.into(), actual: actual.to_vec() };
+        let settlement = Settlement::end(id.into(), actual.to_vec());
         Ok(self.settle_all(&[settlement]).await?[0])
     }
 
@@ -50,12 +50,19 @@ trait Short: Counters {
 impl<T: Counters + ?Sized> Short for T {}
 
 fn limited(counter: &Counter, amount: u64, ttl: Duration, limit: Option<u64>) -> Limited {
-    Limited { counter: counter.clone(), amount, ttl, limit }
+    Limited::new(counter.clone(), amount, ttl, limit)
 }
 
 /// Asks for the first with room.
 fn ask(id: &str, candidates: Vec<Candidate>) -> Admission {
-    Admission { id: id.into(), lease: LEASE, required: Vec::new(), candidates, pick: Pick::First }
+    Admission {
+        id: id.into(),
+        lease: LEASE,
+        required: Vec::new(),
+        candidates,
+        pick: Pick::First,
+        renew: None,
+    }
 }
 
 /// Waits until `condition` holds.

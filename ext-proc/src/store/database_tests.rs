@@ -104,6 +104,7 @@ fn spend(call_id: &str, key: &str, cost_nanos: Option<i64>) -> SpendRow {
         start_us: 1_700_000_000_000_001,
         duration_us: 1_234,
         first_event_us: Some(17),
+        ..SpendRow::default()
     }
 }
 

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError,
-    Transition,
+    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Place, Sample, Settlement,
+    StoreError, Transition,
 };
 
 mod breakers;
@@ -114,8 +114,9 @@ impl Memory {
 
 #[async_trait]
 impl Counters for Memory {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
-        Ok(self.state.lock().admit(Instant::now(), admission, false))
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+        let admitted = self.state.lock().admit(Instant::now(), admission, false);
+        Ok(Place { admitted, values: Vec::new() })
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {

@@ -1,6 +1,7 @@
 //! Stores: one trait per concern, each with an embedded default (in process, SQLite) and a production backend
 //! (Redis, Postgres), chosen by configuration. One test suite runs over all of them.
 
+mod directory;
 mod memory;
 mod redis;
 mod reservation;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 
 use crate::config::Secret;
 
+pub use directory::{AuditFilter, AuditRow, Author, Changes, Directory, Filter, Page, Sort, UsageSum, Write};
 pub use memory::Memory;
 pub use redis::RedisCounters;
 pub use reservation::Reservation;
@@ -29,8 +31,8 @@ pub use resilient::Resilient;
 pub use sql::{PostgresStore, SqliteStore};
 pub use types::{
     Admission, Admitted, Candidate, Charge, Circuit, Counter, CounterBackend, DatabaseBackend, Failure,
-    KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Sample, Settlement, Speed, SpendRow,
-    StoreError, Transition, Trip,
+    KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Place, Sample, Seed, Settlement, Speed,
+    SpendRow, StoreError, Transition, Trip,
 };
 
 /// Virtual keys (table `attache_keys`).
@@ -72,7 +74,11 @@ pub trait Ledger: Send + Sync {
 pub trait Counters: Send + Sync {
     /// Picks a candidate with room and charges it, atomically, under a lease. Asking again with an id that holds a
     /// lease already answers with what it holds, and charges nothing. No counter is to be charged twice.
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError>;
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError>;
+    /// As [`Self::place`], without the values.
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+        Ok(self.place(admission).await?.admitted)
+    }
     /// Settles many in one round trip. Per settlement: false when its id is unknown, settled already or over.
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError>;
     /// Counts outcomes, in one round trip, and opens or closes circuit breakers. The later deadline of an open one

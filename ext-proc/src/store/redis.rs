@@ -8,15 +8,14 @@ use async_trait::async_trait;
 
 use super::memory::wall_ms;
 use super::{
-    Admission, Admitted, Circuit, Counter, Counters, MAX_COOLDOWN, MAX_SAMPLE_NAMES, MAX_SAMPLES,
-    Observation, Sample, Settlement, StoreError, Transition,
+    Admission, Circuit, Counter, Counters, MAX_COOLDOWN, MAX_SAMPLE_NAMES, MAX_SAMPLES, Observation, Place,
+    Sample, Settlement, StoreError, Transition,
 };
 use crate::config::Secret;
 
 mod encode;
 mod script;
 
-pub(super) use encode::Place;
 use script::{Call, Script};
 
 const BACKEND: &str = "redis";
@@ -115,7 +114,7 @@ impl RedisCounters {
     }
 
     /// As [`Counters::admit`], with the values that the charged counters have now.
-    pub(super) async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+    async fn ask_place(&self, admission: &Admission) -> Result<Place, StoreError> {
         let mut call = self.scripts.admit.call();
         encode::admission(&mut call.command, admission);
         let answer: Vec<i64> = self.run(&call).await?;
@@ -133,7 +132,7 @@ impl RedisCounters {
         for chunk in settlements.chunks(BATCH) {
             let mut call = self.scripts.settle.call();
             call.command.arg(chunk.len());
-            for (index, Settlement { id, actual }) in (settled.len()..).zip(chunk) {
+            for (index, Settlement { id, actual, .. }) in (settled.len()..).zip(chunk) {
                 encode::settlement(&mut call.command, id, unknown(index), actual);
             }
             settled.extend(self.run::<Vec<bool>>(&call).await?);
@@ -185,8 +184,8 @@ fn short_millis(duration: Duration) -> u64 {
 
 #[async_trait]
 impl Counters for RedisCounters {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
-        Ok(self.place(admission).await?.admitted)
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+        self.ask_place(admission).await
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {

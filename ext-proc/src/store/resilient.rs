@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::memory::Memory;
-use super::redis::{Place, RedisCounters, is_late};
+use super::redis::{RedisCounters, is_late};
 use super::{
-    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError,
-    Transition,
+    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Place, Sample, Settlement,
+    StoreError, Transition,
 };
 
 /// Settlements kept for the backend while it is away, and counters that those beyond it are summed up in. Leases of
@@ -82,7 +82,7 @@ impl Queue {
         let charges: Vec<Charge> = charges.collect();
         let settlement = |chunk: &[Charge]| {
             let id = format!("sums/{:032x}", rand::random::<u128>());
-            Missed { settlement: Settlement { id, actual: chunk.to_vec() }, local: true }
+            Missed { settlement: Settlement::end(id, chunk.to_vec()), local: true }
         };
         charges.chunks(TELL).map(settlement).collect()
     }
@@ -213,7 +213,7 @@ impl Drop for Asked<'_> {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (counters, id) = (Resilient { inner: Arc::clone(self.inner) }, self.id.to_owned());
         runtime.spawn(async move {
-            let nothing = Settlement { id, actual: Vec::new() };
+            let nothing = Settlement::end(id, Vec::new());
             if let Err(error) = counters.settle_all(&[nothing]).await {
                 tracing::debug!(%error, "a place that nobody wants any more is left to its lease");
             }
@@ -248,7 +248,7 @@ async fn probe(inner: Weak<Inner>, every: Duration) {
 
 #[async_trait]
 impl Counters for Resilient {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
         let inner = &self.inner;
         let was_degraded = inner.is_degraded();
         let asked = Asked { inner, id: &admission.id };
@@ -259,15 +259,15 @@ impl Counters for Resilient {
                 Admitted::Candidate(candidate) => inner.twin.enter(admission, candidate, &values),
                 _ => inner.twin.enter_refusal(admission, &admitted),
             }
-            return Ok(admitted);
+            return Ok(Place { admitted, values });
         }
         let admitted = inner.twin.admit_alone(admission);
         if !was_degraded && !matches!(admitted, Admitted::Candidate(_)) {
             // Redis may have admitted it all the same, only too late: nobody will settle that.
-            let settlement = Settlement { id: admission.id.clone(), actual: Vec::new() };
+            let settlement = Settlement::end(admission.id.clone(), Vec::new());
             inner.miss(Missed { settlement, local: false });
         }
-        Ok(admitted)
+        Ok(Place { admitted, values: Vec::new() })
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {

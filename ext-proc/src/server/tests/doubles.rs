@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 use crate::routing::LiveClusters;
 use crate::server::serve::Envoy;
 use crate::store::{
-    Admission, Admitted, Circuit, Counter, Counters, KeyRow, KeyStore, Ledger, LedgerTotals, Memory, NewKey,
-    Observation, Sample, Settlement, SpendRow, StoreError, Transition,
+    Admission, Circuit, Counter, Counters, KeyRow, KeyStore, Ledger, LedgerTotals, Memory, NewKey,
+    Observation, Place, Sample, Settlement, SpendRow, StoreError, Transition,
 };
 
 /// Keys and rows in maps.
@@ -113,10 +113,10 @@ impl FakeCounters {
 
 #[async_trait]
 impl Counters for FakeCounters {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
         self.check()?;
         self.admitted.lock().push(admission.id.clone());
-        self.inner.admit(admission).await
+        self.inner.place(admission).await
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {

@@ -32,7 +32,7 @@ async fn every_key_in_redis_has_the_prefix_and_a_ttl_and_one_hash_tag() {
     }
     let probe = Candidate { tier: 0, charges: Vec::new(), probe: Some("e".into()) };
     counters.admit(&ask("three", vec![probe])).await.unwrap();
-    counters.settle_told(&[Settlement { id: "unknown".into(), actual: Vec::new() }], |_| true).await.unwrap();
+    counters.settle_told(&[Settlement::end("unknown".into(), Vec::new())], |_| true).await.unwrap();
     let sample = Sample { deployment: "d".into(), speed: Speed::FirstEvent, micros: 1 };
     counters.add_samples(&[sample], 10, LEASE).await.unwrap();
     let mut raw = raw(&redis).await;
@@ -269,7 +269,7 @@ async fn breakers_and_samples_go_on_while_redis_is_away_and_closing_is_heard_aft
 async fn a_settlement_told_twice_after_a_lost_answer_is_counted_once() {
     let redis = Redis::start().await;
     let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
-    let told = [Settlement { id: "local".into(), actual: vec![charge("c", 4)] }];
+    let told = [Settlement::end("local".into(), vec![charge("c", 4)])];
     assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [true]);
     assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [false]);
     assert_eq!(value(&counters, "c").await, 4);
@@ -296,7 +296,7 @@ async fn a_place_that_redis_gave_too_late_is_settled_once() {
     let redis = Redis::start().await;
     let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
     counters.hold("late", &[charge("c", 100)], LEASE).await.unwrap();
-    let told = [Settlement { id: "late".into(), actual: vec![charge("c", 4)] }];
+    let told = [Settlement::end("late".into(), vec![charge("c", 4)])];
     assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [true]);
     assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [false]);
     assert_eq!(value(&counters, "c").await, 4);

@@ -86,7 +86,7 @@ impl Counts {
     /// Enters what the shared backend refused. What is in flight is left out: it changes too fast to be remembered.
     pub(crate) fn enter_refusal(&mut self, now: Instant, ask: &Admission, admitted: &Admitted) {
         match admitted {
-            Admitted::Candidate(_) => {}
+            Admitted::Candidate(_) | Admitted::Unseeded(_) => {}
             Admitted::Refused { required, value } => {
                 if let Some(limited) = ask.required.get(*required) {
                     self.learn(now, &limited.counter, *value);

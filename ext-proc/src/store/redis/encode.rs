@@ -3,19 +3,13 @@
 use ::redis::{Cmd, RedisWrite};
 
 use super::super::{
-    Admission, Admitted, Charge, Circuit, Failure, Limited, MAX_AMOUNT, Observation, Pick, Sample, Speed,
-    StoreError, Transition, Trip,
+    Admission, Admitted, Charge, Circuit, Failure, Limited, MAX_AMOUNT, Observation, Pick, Place, Sample,
+    Speed, StoreError, Transition, Trip,
 };
 use super::{broken_answer, millis, short_millis};
 
 /// Largest integer that a Lua number holds exactly.
 const MAX_LIMIT: u64 = 1 << 53;
-
-/// What [`Admitted`] tells, and the values of the charged counters after it (required ones first).
-pub(in super::super) struct Place {
-    pub(in super::super) admitted: Admitted,
-    pub(in super::super) values: Vec<u64>,
-}
 
 pub(super) fn admission(command: &mut Cmd, ask: &Admission) {
     let pick = match ask.pick {

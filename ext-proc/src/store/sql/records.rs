@@ -115,6 +115,7 @@ impl From<SpendRecord> for SpendRow {
             start_us: unsigned(record.start_us),
             duration_us: unsigned(record.duration_us),
             first_event_us: record.first_event_us.map(unsigned),
+            ..SpendRow::default()
         }
     }
 }
