@@ -26,5 +26,6 @@ pub mod ledger;
 pub mod limits;
 pub mod prices;
 pub mod routing;
+pub mod secrets;
 pub mod server;
 pub mod store;
