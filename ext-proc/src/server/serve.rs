@@ -191,6 +191,7 @@ pub(super) async fn run(
     let state = AdminState {
         keys,
         database,
+        directory: Arc::new(admin::pending::Pending),
         snapshot,
         books,
         config,

@@ -1,0 +1,7 @@
+use axum::Router;
+
+use super::Admin;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+}
