@@ -1,6 +1,7 @@
 mod docs;
 mod errors;
 mod files;
+mod limits;
 mod placeholders;
 mod routing;
 mod routing_errors;
