@@ -11,6 +11,7 @@ use super::*;
 
 mod admission;
 mod breakers;
+mod budgets;
 mod model;
 mod shared;
 

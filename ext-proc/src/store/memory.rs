@@ -4,20 +4,33 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Place, Sample, Settlement,
-    StoreError, Transition,
+    Admission, Admitted, Circuit, Counter, Counters, Observation, Place, Sample, Settlement, StoreError,
+    Transition,
 };
 
 mod breakers;
 mod counts;
 mod samples;
+mod twin;
 
 use breakers::Breakers;
-pub(super) use counts::Counts;
+pub(super) use counts::{Counts, Lease, Share};
 use samples::Samples;
+pub(super) use twin::LEARNT_TTL;
 
 /// Seeded per process, and several times faster than the standard library's for names of this length.
 pub(super) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A counter as the shared backend told it.
+#[derive(Debug, Clone)]
+pub(super) struct Learnt {
+    pub(super) counter: Counter,
+    pub(super) value: u64,
+    /// When, on the backend's clock (microseconds).
+    pub(super) moment: u64,
+    /// How long it is kept if it is new here.
+    pub(super) ttl: Duration,
+}
 
 /// Counters of this process alone: the embedded default, and the twin that steps in for Redis.
 #[derive(Debug, Default)]
@@ -33,39 +46,41 @@ struct State {
 }
 
 impl State {
-    fn admit(&mut self, now: Instant, admission: &Admission, local: bool) -> Admitted {
+    fn admit(&mut self, now: Instant, admission: &Admission, alone: Option<Share>) -> Place {
         let breakers = &self.breakers;
-        self.counts.admit(now, admission, |deployment| breakers.is_open(now, deployment), local)
+        self.counts.admit(now, admission, |deployment| breakers.is_open(now, deployment), alone)
     }
 }
 
 impl Memory {
     /// Admits without the shared backend, which is told when it is settled.
-    pub(super) fn admit_alone(&self, admission: &Admission) -> Admitted {
-        self.state.lock().admit(Instant::now(), admission, true)
+    pub(super) fn admit_alone(&self, admission: &Admission, share: Share) -> Place {
+        self.state.lock().admit(Instant::now(), admission, Some(share))
     }
 
-    /// Enters what the shared backend admitted.
-    pub(super) fn enter(&self, admission: &Admission, candidate: usize, values: &[u64]) {
-        self.state.lock().counts.enter(Instant::now(), admission, candidate, values);
+    /// Enters what the shared backend answered: what it admitted under a lease of the same id; counters without room
+    /// are at their limits.
+    pub(super) fn enter(&self, admission: &Admission, place: &Place, moment: u64, shrunk: &[u64]) {
+        let (now, counts) = (Instant::now(), &mut self.state.lock().counts);
+        match place.admitted {
+            Admitted::Candidate(index) => {
+                counts.enter(now, admission, index, (&place.values, moment), shrunk);
+            }
+            _ => counts.enter_refusal(now, admission, &place.admitted, moment),
+        }
     }
 
-    /// Enters what the shared backend refused: the counters without room are at their limits.
-    pub(super) fn enter_refusal(&self, admission: &Admission, admitted: &Admitted) {
-        self.state.lock().counts.enter_refusal(Instant::now(), admission, admitted);
-    }
-
-    /// Settles, returning whether the reservation was made by [`Self::admit_alone`]; `None` when unknown.
-    pub(super) fn settle_entry(&self, id: &str, actual: &[Charge]) -> Option<bool> {
-        self.state.lock().counts.settle(Instant::now(), id, actual)
+    /// Settles, returning what was held; `None` when unknown.
+    pub(super) fn settle_entry(&self, settlement: &Settlement) -> Option<Lease> {
+        self.state.lock().counts.settle(Instant::now(), settlement)
     }
 
     /// Takes over what the shared backend says, so that counting goes on from there when it goes away.
-    pub(super) fn learn(&self, counters: &[Counter], values: &[u64]) {
+    pub(super) fn learn(&self, told: impl IntoIterator<Item = Learnt>) {
         let now = Instant::now();
-        let mut state = self.state.lock();
-        for (counter, value) in counters.iter().zip(values) {
-            state.counts.learn(now, counter, *value);
+        let counts = &mut self.state.lock().counts;
+        for Learnt { counter, value, moment, ttl } in told {
+            counts.learn(now, &counter, value, moment, ttl);
         }
     }
 
@@ -115,14 +130,13 @@ impl Memory {
 #[async_trait]
 impl Counters for Memory {
     async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
-        let admitted = self.state.lock().admit(Instant::now(), admission, false);
-        Ok(Place { admitted, values: Vec::new() })
+        Ok(self.state.lock().admit(Instant::now(), admission, None))
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
         let now = Instant::now();
         let counts = &mut self.state.lock().counts;
-        Ok(settlements.iter().map(|s| counts.settle(now, &s.id, &s.actual).is_some()).collect())
+        Ok(settlements.iter().map(|s| counts.settle(now, s).is_some()).collect())
     }
 
     async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {

@@ -139,7 +139,7 @@ pub async fn open_database(backend: &DatabaseBackend) -> Result<Arc<dyn Database
 pub async fn open_counters(backend: &CounterBackend) -> Result<Arc<dyn Counters>, StoreError> {
     match backend {
         CounterBackend::Memory => Ok(Arc::new(Memory::default())),
-        CounterBackend::Redis { url, deadline } => open_redis(url, *deadline, PROBE).await,
+        CounterBackend::Redis { url, deadline, .. } => open_redis(url, *deadline, PROBE).await,
     }
 }
 

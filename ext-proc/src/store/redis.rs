@@ -16,6 +16,7 @@ use crate::config::Secret;
 mod encode;
 mod script;
 
+pub(super) use encode::{Settled, Told};
 use script::{Call, Script};
 
 const BACKEND: &str = "redis";
@@ -38,6 +39,8 @@ pub struct RedisCounters {
     connection: ArcSwap<ConnectionManager>,
     deadline: Duration,
     scripts: Scripts,
+    /// What the server's data is known by; empty before it was asked.
+    epoch: ArcSwap<String>,
 }
 
 struct Scripts {
@@ -62,7 +65,7 @@ impl RedisCounters {
             circuits: Script::new(include_str!("lua/circuits.lua")),
             samples: Script::new(include_str!("lua/samples.lua")),
         };
-        Ok(Self { client, connection, deadline, scripts })
+        Ok(Self { client, connection, deadline, scripts, epoch: ArcSwap::default() })
     }
 
     /// Waits for the first connection, at most as long as one attempt takes.
@@ -113,12 +116,12 @@ impl RedisCounters {
         });
     }
 
-    /// As [`Counters::admit`], with the values that the charged counters have now.
-    async fn ask_place(&self, admission: &Admission) -> Result<Place, StoreError> {
-        let mut call = self.scripts.admit.call();
+    /// As [`Counters::place`], with what its twin needs to know.
+    pub(super) async fn ask_place(&self, admission: &Admission) -> Result<Told, StoreError> {
+        let mut call = self.scripts.admit.call(&self.epoch.load());
         encode::admission(&mut call.command, admission);
         let answer: Vec<i64> = self.run(&call).await?;
-        encode::place(&answer)
+        encode::place(&answer, admission)
     }
 
     /// As [`Counters::settle_all`]. `unknown` says which of them the server may never have heard of: they were
@@ -127,24 +130,40 @@ impl RedisCounters {
         &self,
         settlements: &[Settlement],
         unknown: impl Fn(usize) -> bool,
-    ) -> Result<Vec<bool>, StoreError> {
-        let mut settled = Vec::with_capacity(settlements.len());
+    ) -> Result<Settled, StoreError> {
+        let mut settled = Settled::default();
         for chunk in settlements.chunks(BATCH) {
-            let mut call = self.scripts.settle.call();
+            let mut call = self.scripts.settle.call(&self.epoch.load());
             call.command.arg(chunk.len());
-            for (index, Settlement { id, actual, .. }) in (settled.len()..).zip(chunk) {
-                encode::settlement(&mut call.command, id, unknown(index), actual);
+            for (index, settlement) in (settled.ended.len()..).zip(chunk) {
+                encode::settlement(&mut call.command, settlement, unknown(index));
             }
-            settled.extend(self.run::<Vec<bool>>(&call).await?);
+            let answer = self.run::<Vec<i64>>(&call).await?;
+            encode::settled(&answer, chunk, &mut settled)?;
         }
         Ok(settled)
+    }
+
+    /// As [`Counters::values`], with the moment of each.
+    pub(super) async fn read(&self, counters: &[Counter]) -> Result<Vec<(u64, u64)>, StoreError> {
+        let mut values = Vec::with_capacity(counters.len());
+        for chunk in counters.chunks(READ_CHUNK) {
+            let mut call = self.scripts.values.call(&self.epoch.load());
+            for counter in chunk {
+                call.command.write_arg_fmt(format_args!("{counter}"));
+            }
+            let answer = self.run::<Vec<u64>>(&call).await?;
+            let (moment, answer) = answer.split_first().ok_or_else(|| broken_answer("values"))?;
+            values.extend(answer.iter().map(|value| (*value, *moment)));
+        }
+        Ok(values)
     }
 
     /// Takes over circuit breakers that opened while the server was away. The later deadline wins.
     pub(super) async fn enter(&self, circuits: &[Circuit]) -> Result<(), StoreError> {
         let now = wall_ms();
         for chunk in circuits.chunks(BATCH) {
-            let mut call = self.scripts.observe.call();
+            let mut call = self.scripts.observe.call(&self.epoch.load());
             call.command.arg(chunk.len());
             for circuit in chunk {
                 encode::entry(&mut call.command, circuit, now);
@@ -185,17 +204,17 @@ fn short_millis(duration: Duration) -> u64 {
 #[async_trait]
 impl Counters for RedisCounters {
     async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
-        self.ask_place(admission).await
+        Ok(self.ask_place(admission).await?.place)
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
-        self.settle_told(settlements, |_| false).await
+        Ok(self.settle_told(settlements, |_| false).await?.ended)
     }
 
     async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
         let mut transitions = Vec::new();
         for chunk in outcomes.chunks(BATCH) {
-            let mut call = self.scripts.observe.call();
+            let mut call = self.scripts.observe.call(&self.epoch.load());
             call.command.arg(chunk.len());
             for outcome in chunk {
                 encode::observation(&mut call.command, outcome);
@@ -207,25 +226,18 @@ impl Counters for RedisCounters {
     }
 
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        let answer: Vec<encode::CircuitAnswer> = self.run(&self.scripts.circuits.call()).await?;
+        let answer: Vec<encode::CircuitAnswer> =
+            self.run(&self.scripts.circuits.call(&self.epoch.load())).await?;
         Ok(answer.into_iter().map(encode::circuit).collect())
     }
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
-        let mut values = Vec::with_capacity(counters.len());
-        for chunk in counters.chunks(READ_CHUNK) {
-            let mut call = self.scripts.values.call();
-            for counter in chunk {
-                call.command.write_arg_fmt(format_args!("{counter}"));
-            }
-            values.extend(self.run::<Vec<u64>>(&call).await?);
-        }
-        Ok(values)
+        Ok(self.read(counters).await?.into_iter().map(|(value, _)| value).collect())
     }
 
     async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
         for chunk in samples.chunks(BATCH) {
-            let mut call = self.scripts.samples.call();
+            let mut call = self.scripts.samples.call(&self.epoch.load());
             call.command.arg(keep.clamp(1, MAX_SAMPLES)).arg(short_millis(ttl).max(1)).arg(MAX_SAMPLE_NAMES);
             encode::samples(&mut call.command, chunk);
             let _: i64 = self.run(&call).await?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::memory::Memory;
-use super::redis::{RedisCounters, is_late};
+use super::memory::{LEARNT_TTL, Learnt, Lease, Memory, Share};
+use super::redis::{RedisCounters, Told, is_late};
 use super::{
     Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Place, Sample, Settlement,
     StoreError, Transition,
@@ -252,32 +252,30 @@ impl Counters for Resilient {
         let inner = &self.inner;
         let was_degraded = inner.is_degraded();
         let asked = Asked { inner, id: &admission.id };
-        let answer = inner.ask(inner.primary.place(admission)).await;
+        let answer = inner.ask(inner.primary.ask_place(admission)).await;
         std::mem::forget(asked);
-        if let Some(Place { admitted, values }) = answer? {
-            match admitted {
-                Admitted::Candidate(candidate) => inner.twin.enter(admission, candidate, &values),
-                _ => inner.twin.enter_refusal(admission, &admitted),
-            }
-            return Ok(Place { admitted, values });
+        if let Some(Told { place, moment, shrunk }) = answer? {
+            inner.twin.enter(admission, &place, moment, &shrunk);
+            return Ok(place);
         }
-        let admitted = inner.twin.admit_alone(admission);
-        if !was_degraded && !matches!(admitted, Admitted::Candidate(_)) {
+        let place = inner.twin.admit_alone(admission, Share { replicas: 1, rank: 0 });
+        if !was_degraded && !matches!(place.admitted, Admitted::Candidate(_)) {
             // Redis may have admitted it all the same, only too late: nobody will settle that.
             let settlement = Settlement::end(admission.id.clone(), Vec::new());
             inner.miss(Missed { settlement, local: false });
         }
-        Ok(Place { admitted, values: Vec::new() })
+        Ok(place)
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
         let inner = &self.inner;
-        let entries: Vec<Option<bool>> =
-            settlements.iter().map(|s| inner.twin.settle_entry(&s.id, &s.actual)).collect();
+        let entries: Vec<Option<Lease>> =
+            settlements.iter().map(|settlement| inner.twin.settle_entry(settlement)).collect();
         // Reserved while the backend was away, perhaps settled after its return.
-        let local = |index: usize| entries.get(index) == Some(&Some(true));
+        let local = |index: usize| matches!(entries.get(index), Some(Some(lease)) if lease.local);
         if let Some(settled) = inner.ask(inner.primary.settle_told(settlements, local)).await? {
-            return Ok(settled);
+            inner.twin.learn(settled.counters);
+            return Ok(settled.ended);
         }
         for (index, settlement) in settlements.iter().enumerate() {
             inner.miss(Missed { settlement: settlement.clone(), local: local(index) });
@@ -306,9 +304,15 @@ impl Counters for Resilient {
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
         let inner = &self.inner;
-        if let Some(values) = inner.ask(inner.primary.values(counters)).await? {
-            inner.twin.learn(counters, &values);
-            return Ok(values);
+        if let Some(values) = inner.ask(inner.primary.read(counters)).await? {
+            let told = counters.iter().zip(&values).map(|(counter, &(value, moment))| Learnt {
+                counter: counter.clone(),
+                value,
+                moment,
+                ttl: LEARNT_TTL,
+            });
+            inner.twin.learn(told);
+            return Ok(values.into_iter().map(|(value, _)| value).collect());
         }
         inner.twin.values(counters).await
     }

@@ -193,8 +193,8 @@ pub struct Admission {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub admitted: Admitted,
-    /// Counters after it was admitted: the required ones in order, then the candidate's. Empty when nothing was charged,
-    /// or charged earlier.
+    /// Counters after it was admitted: the required ones in order, then the candidate's. Asked again with an id that holds
+    /// a lease: as they are now. Empty when nothing is held.
     pub values: Vec<u64>,
 }
 
@@ -239,7 +239,7 @@ pub struct Settlement {
     /// In place of what was reserved. Usually the same counters; one that is missing here is only taken back.
     pub actual: Vec<Charge>,
     /// Only the counters named in `actual` are settled (one that is not among the reserved ones is just charged); the rest
-    /// stays reserved under its lease.
+    /// stays reserved under its lease. In the life of a lease a counter is settled so once, however often it is told.
     pub stays: bool,
 }
 
@@ -343,6 +343,8 @@ pub enum CounterBackend {
         url: Secret,
         /// Limit of every call.
         deadline: Duration,
+        /// While Redis is away, what has a limit is refused ([`StoreError::Unavailable`]) rather than counted alone.
+        fail_closed: bool,
     },
 }
 

@@ -5,35 +5,35 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(120);
 
 /// Names of this test alone: three backends share the suite, and two of them one Redis.
-struct Names(u64);
+pub(super) struct Names(u64);
 
 impl Names {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(rand::random())
     }
 
-    fn counter(&self, name: &str) -> Counter {
+    pub(super) fn counter(&self, name: &str) -> Counter {
         Counter::new(format!("{}:{name}", self.0), 29_384_756)
     }
 
-    fn id(&self, name: impl std::fmt::Display) -> String {
+    pub(super) fn id(&self, name: impl std::fmt::Display) -> String {
         format!("{}/{name}", self.0)
     }
 
-    fn limited(&self, name: &str, amount: u64, limit: u64) -> Limited {
+    pub(super) fn limited(&self, name: &str, amount: u64, limit: u64) -> Limited {
         limited(&self.counter(name), amount, MINUTE, Some(limit))
     }
 
-    async fn value(&self, counters: &dyn Counters, name: &str) -> u64 {
+    pub(super) async fn value(&self, counters: &dyn Counters, name: &str) -> u64 {
         counters.values(&[self.counter(name)]).await.unwrap()[0]
     }
 }
 
-fn candidate(tier: u32, charges: Vec<Limited>) -> Candidate {
+pub(super) fn candidate(tier: u32, charges: Vec<Limited>) -> Candidate {
     Candidate { tier, charges, probe: None }
 }
 
-async fn end(counters: &dyn Counters, id: &str, actual: Vec<Charge>) -> bool {
+pub(super) async fn end(counters: &dyn Counters, id: &str, actual: Vec<Charge>) -> bool {
     counters.settle_all(&[Settlement::end(id.into(), actual)]).await.unwrap() == [true]
 }
 
