@@ -162,8 +162,8 @@ pub(super) async fn info(
     let hash = match (&caller, asked) {
         (Caller::Master, None) => return Ok(private_json(&master_info())),
         (Caller::Master, Some(key)) => hash_of(&key),
-        (Caller::Key(row), None) => row.key.hash.clone(),
-        (Caller::Key(row), Some(key)) if hash_of(&key) == row.key.hash => row.key.hash.clone(),
+        (Caller::Key(_), None) => caller.id().to_owned(),
+        (Caller::Key(_), Some(key)) if hash_of(&key) == caller.id() => caller.id().to_owned(),
         (Caller::Key(_), Some(_)) => return Err(ApiError::admin_only("/key/info for other keys").into()),
     };
     if hash == MASTER_KEY_HASH || admin.state.keys.is_master(&hash) {

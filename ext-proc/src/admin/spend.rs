@@ -157,10 +157,10 @@ pub(super) async fn logs(
             Some(Caller::Master.id().to_owned())
         }
         (Caller::Master, asked) => asked,
-        (Caller::Key(row), Some(asked)) if asked != row.key.hash => {
+        (Caller::Key(_), Some(asked)) if asked != caller.id() => {
             return Err(ApiError::admin_only("/spend/logs of other keys").into());
         }
-        (Caller::Key(row), _) => Some(row.key.hash.clone()),
+        (Caller::Key(_), _) => Some(caller.id().to_owned()),
     };
     admin.flush_soon().await;
     let rows = match call_id {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -20,7 +21,12 @@ pub(crate) struct Entities {
     pub(crate) usage: Mutex<BTreeMap<EntityRef, UsageSum>>,
     /// Every call is `Unavailable`.
     pub(crate) away: AtomicBool,
+    /// Calls of `key` and `entities`.
     pub(crate) key_reads: AtomicUsize,
+    /// Entities asked for in them.
+    pub(crate) asked: AtomicUsize,
+    /// How long they take: what they give is from before the wait.
+    pub(crate) delay: Mutex<Duration>,
     clock: AtomicU64,
 }
 
@@ -29,6 +35,19 @@ impl Entities {
         self.all.lock().insert(entity.reference(), entity.clone());
         self.feed.lock().push(entity.reference());
         entity
+    }
+
+    /// Takes it away and tells the feed, as another process would.
+    pub(crate) fn remove(&self, of: &EntityRef) {
+        self.all.lock().remove(of);
+        self.feed.lock().push(of.clone());
+    }
+
+    async fn wait(&self) {
+        let delay = *self.delay.lock();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -129,16 +148,27 @@ fn matches(filter: &Filter, entity: &Entity) -> bool {
 impl Directory for Entities {
     async fn key(&self, hash: &str) -> Result<Option<Entity>, StoreError> {
         self.key_reads.fetch_add(1, Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
         self.check()?;
-        let all = self.all.lock();
-        let find = |kind| all.get(&EntityRef::new(kind, hash)).cloned();
-        Ok(find(EntityKind::Key).or_else(|| find(EntityKind::RotatedKey)))
+        let found = {
+            let all = self.all.lock();
+            let find = |kind| all.get(&EntityRef::new(kind, hash)).cloned();
+            find(EntityKind::Key).or_else(|| find(EntityKind::RotatedKey))
+        };
+        self.wait().await;
+        Ok(found)
     }
 
     async fn entities(&self, of: &[EntityRef]) -> Result<Vec<Entity>, StoreError> {
+        self.key_reads.fetch_add(1, Ordering::SeqCst);
+        self.asked.fetch_add(of.len(), Ordering::SeqCst);
         self.check()?;
-        let all = self.all.lock();
-        Ok(of.iter().filter_map(|of| all.get(of).cloned()).collect())
+        let found = {
+            let all = self.all.lock();
+            of.iter().filter_map(|of| all.get(of).cloned()).collect()
+        };
+        self.wait().await;
+        Ok(found)
     }
 
     async fn list(&self, filter: &Filter) -> Result<Page, StoreError> {
@@ -170,6 +200,9 @@ impl Directory for Entities {
         for (write, entity) in writes.iter().zip(&done) {
             let Some(entity) = entity else { continue };
             self.feed.lock().push(entity.reference());
+            if let Write::Rotate { from, .. } = write {
+                self.feed.lock().push(EntityRef::new(EntityKind::Key, from));
+            }
             let what = match write {
                 Write::Insert(_) => "created",
                 Write::Replace { .. } => "updated",

@@ -209,6 +209,7 @@ pub(super) async fn run(
 /// What runs beside requests for as long as the process does.
 fn background(app: &Arc<App>, database: &Arc<dyn Database>, ca_file: &Path) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(&app.keys).follow());
     tasks.spawn(stores::watch_breakers(Arc::clone(app)));
     tasks.spawn(stores::watch_speeds(Arc::clone(app)));
     tasks.spawn(stores::watch_database(Arc::clone(app), Arc::clone(database)));
