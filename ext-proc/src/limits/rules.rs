@@ -1,4 +1,7 @@
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use jiff::tz::TimeZone;
 
 use crate::entity::ModelBudget;
 
@@ -39,6 +42,38 @@ pub struct Rules {
     pub tag_budgets: BTreeMap<String, ModelBudget>,
     /// The body's `user` is mandatory (`enforce_user_param`).
     pub require_user: bool,
+    /// `timezone`, read on first use.
+    pub zone: Zone,
+}
+
+/// A time zone that was looked up once, under its name. Any two are equal: the name is what counts.
+#[derive(Debug, Clone, Default)]
+pub struct Zone(OnceLock<(String, TimeZone)>);
+
+impl PartialEq for Zone {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// The time zone of an IANA name, from the database that is built in.
+///
+/// # Errors
+/// Nobody knows the name.
+pub fn time_zone(name: &str) -> Result<TimeZone, String> {
+    let unknown = |_| format!("`{name}` is no time zone: use an IANA name such as `UTC` or `Europe/Berlin`");
+    jiff::tz::db().get(name).map_err(unknown)
+}
+
+impl Rules {
+    /// Where budget windows begin and end; UTC when nobody knows `timezone`.
+    #[must_use]
+    pub fn time_zone(&self) -> TimeZone {
+        let find = || time_zone(&self.timezone).unwrap_or(TimeZone::UTC);
+        let (name, zone) = self.zone.0.get_or_init(|| (self.timezone.clone(), find()));
+        // Somebody may have changed the name since.
+        if *name == self.timezone { zone.clone() } else { find() }
+    }
 }
 
 /// Which tokens a limit counts.
@@ -70,6 +105,7 @@ impl Default for Rules {
             user_budget: None,
             tag_budgets: BTreeMap::new(),
             require_user: false,
+            zone: Zone::default(),
         }
     }
 }
