@@ -22,7 +22,7 @@ pub use bill::{Bill, Demand, Line, Question, bill, cheaper};
 pub use order::Dimension;
 pub use owner::{Owner, Used};
 pub use period::{Period, Unit, parse_duration};
-pub use rules::{Rules, TokenKind, Zone, time_zone};
+pub use rules::{Rules, TokenKind, time_zone};
 pub use window::Window;
 
 /// How long a minute's counter is kept: its own minute and the one in which late answers settle.

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use jiff::tz::TimeZone;
 
@@ -42,18 +41,6 @@ pub struct Rules {
     pub tag_budgets: BTreeMap<String, ModelBudget>,
     /// The body's `user` is mandatory (`enforce_user_param`).
     pub require_user: bool,
-    /// `timezone`, read on first use.
-    pub zone: Zone,
-}
-
-/// A time zone that was looked up once, under its name. Any two are equal: the name is what counts.
-#[derive(Debug, Clone, Default)]
-pub struct Zone(OnceLock<(String, TimeZone)>);
-
-impl PartialEq for Zone {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }
 
 /// The time zone of an IANA name, from the database that is built in.
@@ -69,10 +56,8 @@ impl Rules {
     /// Where budget windows begin and end; UTC when nobody knows `timezone`.
     #[must_use]
     pub fn time_zone(&self) -> TimeZone {
-        let find = || time_zone(&self.timezone).unwrap_or(TimeZone::UTC);
-        let (name, zone) = self.zone.0.get_or_init(|| (self.timezone.clone(), find()));
-        // Somebody may have changed the name since.
-        if *name == self.timezone { zone.clone() } else { find() }
+        // The database keeps what it has read: this is a look into a table.
+        time_zone(&self.timezone).unwrap_or(TimeZone::UTC)
     }
 }
 
@@ -105,7 +90,6 @@ impl Default for Rules {
             user_budget: None,
             tag_budgets: BTreeMap::new(),
             require_user: false,
-            zone: Zone::default(),
         }
     }
 }
