@@ -67,8 +67,9 @@ fn with_model(rest: &str) -> Option<ParsedPath> {
 
 /// Paths that belong to the sidecar's admin API, with everything below them: the gate passes them untouched, and the
 /// bootstrap routes them to the sidecar.
-pub const ADMIN_PREFIXES: [&str; 16] = [
+pub const ADMIN_PREFIXES: [&str; 23] = [
     "/key",
+    "/v2/key",
     "/v1/models",
     "/models",
     "/model/info",
@@ -79,10 +80,16 @@ pub const ADMIN_PREFIXES: [&str; 16] = [
     "/global",
     "/health",
     "/team",
+    "/v2/team",
     "/user",
+    "/v2/user",
     "/budget",
     "/customer",
+    "/end_user",
     "/organization",
+    "/tag",
+    "/provider",
+    "/audit",
     "/router",
 ];
 
