@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use attache_llm::contract::{KeyChanges, KeyChangesAsk, KeyRecord, MASTER_KEY_HASH};
 use attache_llm::error::ApiError;
@@ -11,8 +12,9 @@ use super::caller::{Caller, usable};
 use super::intake::key_of;
 use super::legacy::{self, Legacy};
 use super::principal::{self, Who};
+use super::workloads::{Aliases, Stand, Workloads};
 use super::{feed, hash, mask};
-use crate::config::Secret;
+use crate::config::{IdentityRule, Secret};
 use crate::entity::{Entity, EntityKind, EntityRef, Holder, Principal, member_id};
 use crate::routing::{self, now_ms};
 use crate::store::{Database, Directory, KeyRow, StoreError};
@@ -21,6 +23,8 @@ use crate::store::{Database, Directory, KeyRow, StoreError};
 pub struct KeyDirectory {
     pub(super) cache: Arc<Cache>,
     master: Option<Master>,
+    workloads: ArcSwap<Workloads>,
+    aliases: Aliases,
 }
 
 struct Master {
@@ -48,7 +52,17 @@ impl KeyDirectory {
         limits: Limits,
     ) -> Arc<Self> {
         let master = master_key.map(|key| Master { hash: hash(key.expose()), name: mask(key.expose()) });
-        Arc::new(Self { cache: Cache::new(store, limits), master })
+        let cache = Cache::new(store, limits);
+        Arc::new(Self { cache, master, workloads: ArcSwap::default(), aliases: Aliases::default() })
+    }
+
+    /// Callers without a key, from now on. Call it with every configuration: gates ask again when it differs.
+    pub fn identify(&self, rules: &[IdentityRule]) {
+        if !self.workloads.load().same(rules) {
+            self.workloads.store(Arc::new(Workloads::new(rules)));
+            self.aliases.clear();
+            self.cache.flush_gates();
+        }
     }
 
     /// Notices what others change, for as long as it is polled: one task per process.
@@ -62,8 +76,8 @@ impl KeyDirectory {
         self.master.as_ref().is_some_and(|master| master.hash.as_bytes().ct_eq(hash.as_bytes()).into())
     }
 
-    /// What the gate must know of the key behind `lookup` (a hash); `None` when nobody knows it. Whether its team or its
-    /// owner are blocked is the decision's to say.
+    /// What the gate must know of the key behind `lookup`: a hash, or an identity (`spiffe:...`, `jwt:...`); `None` when
+    /// nobody knows it. Whether its team or its owner are blocked is the decision's to say.
     ///
     /// # Errors
     /// [`StoreError`] when the database is away and the key is not known here.
@@ -72,12 +86,26 @@ impl KeyDirectory {
             let (id, name) = (MASTER_KEY_HASH.to_owned(), master.name.clone());
             return Ok(Some(KeyRecord { id, name, expires_ms: None, blocked: false }));
         }
-        Ok(self.key(lookup).await?.map(|key| KeyRecord {
+        let key = if is_hash(lookup) { self.key(lookup).await? } else { self.workload(lookup).await? };
+        Ok(key.map(|key| KeyRecord {
             id: key.id.clone(),
             name: key.name.clone(),
             expires_ms: key.expires_ms,
             blocked: key.blocked,
         }))
+    }
+
+    /// The key in whose name a caller without one comes.
+    async fn workload(&self, lookup: &str) -> Result<Option<Arc<Entity>>, StoreError> {
+        let stand = self.workloads.load().find(lookup);
+        match stand {
+            None => Ok(None),
+            Some(Stand::MadeUp(key)) => Ok(Some(key)),
+            Some(Stand::Alias(alias)) => match self.aliases.hash(&*self.cache.store, &alias).await? {
+                Some(hash) => self.key(&hash).await,
+                None => Ok(None),
+            },
+        }
     }
 
     /// The key behind a hash. A rotated key is the one that it stands for, expiring when its grace period ends.
@@ -92,10 +120,11 @@ impl KeyDirectory {
     /// # Errors
     /// [`StoreError`] when the database is away and the key, or what it refers to, is not known here.
     pub async fn principal(&self, key_id: &str, who: &Who<'_>) -> Result<Option<Principal>, StoreError> {
-        if key_id != MASTER_KEY_HASH && !is_hash(key_id) {
-            return Ok(None);
+        if key_id == MASTER_KEY_HASH || is_hash(key_id) {
+            return principal::principal(&self.cache, key_id, who, None).await;
         }
-        principal::principal(&self.cache, key_id, who, None).await
+        let Some(key) = self.workloads.load().key(key_id).cloned() else { return Ok(None) };
+        principal::principal(&self.cache, key_id, who, Some(key)).await
     }
 
     /// An entity with the budget that it shares; `None` when there is none. From the cache.
@@ -137,6 +166,9 @@ impl KeyDirectory {
         EntityRef: From<&'a T>,
     {
         let of: Vec<EntityRef> = of.iter().map(EntityRef::from).collect();
+        if of.iter().any(|of| of.kind == EntityKind::Key) {
+            self.aliases.clear();
+        }
         self.cache.changed(&of);
     }
 

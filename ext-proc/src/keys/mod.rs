@@ -18,6 +18,7 @@ mod reads;
 #[cfg(test)]
 mod tests;
 mod weight;
+mod workloads;
 
 pub use caller::{Caller, PROXY_ADMIN, usable};
 pub use directory::{KeyDirectory, database_away};

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::cache::Limits;
 use super::{Caller, KeyDirectory, Who, hash, key_of, mask};
-use crate::config::Secret;
+use crate::config::{IdentityRule, Secret};
 use crate::entity::double::Entities;
 use crate::entity::{Entity, EntityKind, EntityRef, member_id};
 use crate::store::{Author, Directory, Write};
@@ -514,6 +514,42 @@ async fn a_feed_that_lost_something_has_everything_asked_again() {
     assert_eq!(reads().await, 3);
     feed.take(&keys.cache, &changes(12, true));
     assert_eq!(reads().await, 4);
+}
+
+#[tokio::test]
+async fn an_identity_leads_to_a_key_or_makes_one_up() {
+    let (store, keys) = directory(Limits::default());
+    let ask = gate(&keys);
+    let rule = |name: &str, spiffe: &str| IdentityRule {
+        name: name.to_owned(),
+        spiffe: Some(spiffe.to_owned()),
+        ..IdentityRule::default()
+    };
+    let by_alias = IdentityRule { key_alias: Some("ci".to_owned()), ..rule("runner", "spiffe://a.b/ci/*") };
+    let mut by_team = rule("batch", "spiffe://a.b/batch");
+    (by_team.team_id, by_team.models) = (Some("t".to_owned()), vec!["m".to_owned()]);
+    keys.identify(&[by_alias.clone(), by_team.clone()]);
+    assert!(keys.changes(&ask).flush, "gates ask again");
+    assert_eq!(keys.record("spiffe:spiffe://a.b/ci/1").await.unwrap(), None, "nobody has the alias");
+    let key = store.put(Entity { alias: Some("ci".to_owned()), ..key_entity(PLAIN) });
+    keys.changed(&[key.reference()]);
+    for who in ["spiffe:spiffe://a.b/ci/1", "spiffe:spiffe://a.b/ci/2"] {
+        assert_eq!(keys.record(who).await.unwrap().unwrap().id, key.id);
+    }
+    store.put(Entity::new(EntityKind::Team, "t"));
+    let record = keys.record("spiffe:spiffe://a.b/batch").await.unwrap().unwrap();
+    assert_eq!((record.id.as_str(), record.name.as_str()), ("workload/batch", "batch"));
+    let principal = keys.principal(&record.id, &Who::default()).await.unwrap().unwrap();
+    assert!(principal.team.is_some());
+    assert_eq!(principal.key.unwrap().entity.settings.models, ["m"]);
+    assert_eq!(keys.record("spiffe:spiffe://a.b/else").await.unwrap(), None);
+    assert_eq!(keys.record("workload/batch").await.unwrap(), None, "its name is no way in");
+    assert_eq!(keys.principal("workload/runner", &Who::default()).await.unwrap(), None);
+    let ask = gate(&keys);
+    keys.identify(&[by_alias.clone(), by_team]);
+    assert!(!keys.changes(&ask).flush, "nothing new");
+    keys.identify(&[by_alias]);
+    assert_eq!(keys.principal("workload/batch", &Who::default()).await.unwrap(), None);
 }
 
 /// `cargo test --release -p attache --lib keys::tests::speed -- --ignored --nocapture`

@@ -171,6 +171,7 @@ pub(super) async fn run(
     let Parts { database, counters, snapshot, envoy, xds, reloads } = parts;
     let config = Arc::clone(&options.config);
     let keys = KeyDirectory::new(Arc::clone(&database), config.general_settings.master_key.clone());
+    keys.identify(&config.features.identities);
     let books = Books::open(BooksOptions {
         dir: options.data_dir.join("spool"),
         database: Arc::clone(&database),
