@@ -17,7 +17,7 @@ use super::query::Query;
 use super::reply::{Failure, not_found, private_json};
 use super::{Admin, when};
 use crate::keys::{self, Caller};
-use crate::store::{KeyRow, StoreError};
+use crate::store::{KeyRow, KeyStore, StoreError};
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -171,7 +171,7 @@ pub(super) async fn info(
     }
     // Straight from the database: spend is current to the last ledger write.
     admin.flush_soon().await;
-    let row = admin.state.database.key(&hash).await?.ok_or_else(unknown_key)?;
+    let row = KeyStore::key(&*admin.state.database, &hash).await?.ok_or_else(unknown_key)?;
     Ok(private_json(&Info { key: &row.key.hash, info: Described::new(&row) }))
 }
 

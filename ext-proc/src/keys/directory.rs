@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use super::cache::{Cache, Limits};
 use super::caller::{Caller, usable};
 use super::intake::key_of;
-use super::legacy::{self, Legacy};
+use super::legacy;
 use super::principal::{self, Who};
 use super::workloads::{Aliases, Stand, Workloads};
 use super::{feed, hash, mask};
@@ -37,7 +37,7 @@ impl KeyDirectory {
     /// [`Self::follow`] runs.
     #[must_use]
     pub fn new(store: Arc<dyn Database>, master_key: Option<Secret>) -> Arc<Self> {
-        Self::with_limits(Arc::new(Legacy(store)), master_key, Limits::default())
+        Self::with_limits(store, master_key, Limits::default())
     }
 
     /// As [`Self::new`], over entities alone.

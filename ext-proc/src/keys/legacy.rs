@@ -1,60 +1,13 @@
-//! Keys of the older table, seen as entities. Goes when the database is a directory itself.
+//! Keys in their older shape, for who has not moved to entities yet.
 
-use std::sync::Arc;
+use crate::entity::Entity;
+use crate::store::{KeyRow, NewKey};
 
-use async_trait::async_trait;
-
-use crate::entity::{Entity, EntityKind, EntityRef};
-use crate::store::{
-    AuditFilter, AuditRow, Author, Changes, Database, Directory, Filter, KeyRow, NewKey, Page, StoreError,
-    UsageSum, Write,
-};
-
-pub(super) struct Legacy(pub(super) Arc<dyn Database>);
-
-fn none<T>() -> Result<T, StoreError> {
-    Err(StoreError::Broken { backend: "key store", reason: "not a directory".to_owned() })
-}
-
-#[async_trait]
-impl Directory for Legacy {
-    async fn key(&self, hash: &str) -> Result<Option<Entity>, StoreError> {
-        Ok(self.0.key(hash).await?.map(entity))
-    }
-
-    async fn entities(&self, of: &[EntityRef]) -> Result<Vec<Entity>, StoreError> {
-        let mut found = Vec::new();
-        for of in of.iter().filter(|of| of.kind == EntityKind::Key) {
-            found.extend(self.0.key(&of.id).await?.map(entity));
-        }
-        Ok(found)
-    }
-
-    async fn list(&self, _: &Filter) -> Result<Page, StoreError> {
-        none()
-    }
-
-    async fn apply(&self, _: &[Write], _: &Author) -> Result<Vec<Option<Entity>>, StoreError> {
-        none()
-    }
-
-    async fn changes(&self, cursor: u64) -> Result<Changes, StoreError> {
-        Ok(Changes { cursor, ..Changes::default() })
-    }
-
-    async fn audit(&self, _: &AuditFilter) -> Result<(Vec<AuditRow>, u64), StoreError> {
-        none()
-    }
-
-    async fn usage(&self, _: &[(EntityRef, u64)]) -> Result<Vec<UsageSum>, StoreError> {
-        none()
-    }
-}
-
-fn entity(row: KeyRow) -> Entity {
+#[cfg(test)]
+pub(crate) fn entity_of(row: KeyRow) -> Entity {
     let amount = |amount: Option<i64>| amount.and_then(|amount| u64::try_from(amount).ok());
     let key = row.key;
-    let mut entity = Entity::new(EntityKind::Key, key.hash);
+    let mut entity = Entity::new(crate::entity::EntityKind::Key, key.hash);
     entity.name = key.name;
     entity.alias = key.alias;
     entity.team_id = key.team_id;
@@ -97,3 +50,59 @@ pub(super) fn row(key: &Entity) -> KeyRow {
         updated_ms: key.updated_ms,
     }
 }
+
+/// Makes a double of the older key store a directory that knows its keys.
+#[cfg(test)]
+macro_rules! directory_of_keys {
+    ($double:ty) => {
+        #[async_trait::async_trait]
+        impl crate::store::Directory for $double {
+            async fn key(&self, hash: &str) -> Result<Option<crate::entity::Entity>, StoreError> {
+                Ok(KeyStore::key(self, hash).await?.map(crate::keys::entity_of))
+            }
+
+            async fn entities(
+                &self,
+                of: &[crate::entity::EntityRef],
+            ) -> Result<Vec<crate::entity::Entity>, StoreError> {
+                let mut found = Vec::new();
+                for of in of.iter().filter(|of| of.kind == crate::entity::EntityKind::Key) {
+                    found.extend(KeyStore::key(self, &of.id).await?.map(crate::keys::entity_of));
+                }
+                Ok(found)
+            }
+
+            async fn list(&self, _: &crate::store::Filter) -> Result<crate::store::Page, StoreError> {
+                self.check().map(|()| crate::store::Page::default())
+            }
+
+            async fn apply(
+                &self,
+                _: &[crate::store::Write],
+                _: &crate::store::Author,
+            ) -> Result<Vec<Option<crate::entity::Entity>>, StoreError> {
+                Err(StoreError::Broken { backend: "double", reason: "keys only".to_owned() })
+            }
+
+            async fn changes(&self, cursor: u64) -> Result<crate::store::Changes, StoreError> {
+                self.check().map(|()| crate::store::Changes { cursor, ..crate::store::Changes::default() })
+            }
+
+            async fn audit(
+                &self,
+                _: &crate::store::AuditFilter,
+            ) -> Result<(Vec<crate::store::AuditRow>, u64), StoreError> {
+                self.check().map(|()| (Vec::new(), 0))
+            }
+
+            async fn usage(
+                &self,
+                of: &[(crate::entity::EntityRef, u64)],
+            ) -> Result<Vec<crate::store::UsageSum>, StoreError> {
+                self.check().map(|()| of.iter().map(|_| crate::store::UsageSum::default()).collect())
+            }
+        }
+    };
+}
+#[cfg(test)]
+pub(crate) use directory_of_keys;

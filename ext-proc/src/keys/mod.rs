@@ -23,6 +23,8 @@ mod workloads;
 pub use caller::{Caller, PROXY_ADMIN, usable};
 pub use directory::{KeyDirectory, database_away};
 pub use intake::key_of;
+#[cfg(test)]
+pub(crate) use legacy::{directory_of_keys, entity_of};
 pub use principal::Who;
 
 use sha2::{Digest, Sha256};

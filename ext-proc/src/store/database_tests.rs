@@ -115,8 +115,8 @@ async fn keys_are_kept_whole(one: Arc<dyn Database>, two: Arc<dyn Database>) {
     assert!(!inserted.blocked);
     assert_eq!(inserted.spend_nanos, 0);
     assert!(inserted.created_ms.abs_diff(memory::wall_ms()) < 60_000);
-    assert_eq!(two.key("hash1").await.unwrap(), Some(inserted));
-    assert_eq!(two.key("hash2").await.unwrap(), None);
+    assert_eq!(KeyStore::key(&*two, "hash1").await.unwrap(), Some(inserted));
+    assert_eq!(KeyStore::key(&*two, "hash2").await.unwrap(), None);
     let plain = NewKey { hash: "plain".into(), ..NewKey::default() };
     assert_eq!(one.insert_key(plain.clone()).await.unwrap().key, plain);
     let another = NewKey { hash: "another".into(), ..NewKey::default() };
@@ -126,10 +126,10 @@ async fn keys_are_kept_whole(one: Arc<dyn Database>, two: Arc<dyn Database>) {
 async fn hash_and_alias_are_unique(one: Arc<dyn Database>, two: Arc<dyn Database>) {
     one.insert_key(new_key(1)).await.unwrap();
     let same_hash = NewKey { alias: None, ..new_key(1) };
-    assert!(matches!(two.insert_key(same_hash).await, Err(StoreError::Conflict("key"))));
+    assert!(matches!(two.insert_key(same_hash).await, Err(StoreError::Conflict("id"))));
     let same_alias = NewKey { hash: "other".into(), ..new_key(1) };
-    assert!(matches!(two.insert_key(same_alias).await, Err(StoreError::Conflict("key alias"))));
-    assert_eq!(one.key("other").await.unwrap(), None);
+    assert!(matches!(two.insert_key(same_alias).await, Err(StoreError::Conflict("key_alias"))));
+    assert_eq!(KeyStore::key(&*one, "other").await.unwrap(), None);
 }
 
 async fn keys_are_found_blocked_and_deleted(one: Arc<dyn Database>, two: Arc<dyn Database>) {
@@ -144,15 +144,15 @@ async fn keys_are_found_blocked_and_deleted(one: Arc<dyn Database>, two: Arc<dyn
 
     let blocked = one.set_blocked("hash1", true).await.unwrap().unwrap();
     assert!(blocked.blocked && blocked.updated_ms >= blocked.created_ms);
-    assert_eq!(two.key("hash1").await.unwrap(), Some(blocked));
+    assert_eq!(KeyStore::key(&*two, "hash1").await.unwrap(), Some(blocked));
     assert!(!two.set_blocked("hash1", false).await.unwrap().unwrap().blocked);
     assert_eq!(one.set_blocked("nobody", true).await.unwrap(), None);
 
     let deleted =
         one.delete_keys(&["hash3".into(), "nobody".into(), "hash1".into(), "hash1".into()]).await.unwrap();
     assert_eq!(HashSet::from_iter(deleted), HashSet::from(["hash1".to_owned(), "hash3".to_owned()]));
-    assert_eq!(two.key("hash1").await.unwrap(), None);
-    assert!(two.key("hash2").await.unwrap().is_some());
+    assert_eq!(KeyStore::key(&*two, "hash1").await.unwrap(), None);
+    assert!(KeyStore::key(&*two, "hash2").await.unwrap().is_some());
     assert!(two.row("c").await.unwrap().is_some(), "spend outlives its key");
     assert!(one.delete_keys(&[]).await.unwrap().is_empty());
 }
@@ -193,7 +193,7 @@ async fn a_call_is_counted_once(one: Arc<dyn Database>, two: Arc<dyn Database>) 
     assert_eq!(one.write(&batch).await.unwrap(), 3, "a call may be in one batch twice");
     assert_eq!(two.write(&batch).await.unwrap(), 0);
     assert_eq!(two.write(&[spend("a", "hash1", Some(777)), spend("d", "hash1", Some(1))]).await.unwrap(), 1);
-    assert_eq!(one.key("hash1").await.unwrap().unwrap().spend_nanos, 101);
+    assert_eq!(KeyStore::key(&*one, "hash1").await.unwrap().unwrap().spend_nanos, 101);
     assert_eq!(one.totals().await.unwrap().cost_nanos, 110);
 }
 
@@ -226,7 +226,7 @@ async fn concurrent_batches_count_a_call_once(one: Arc<dyn Database>, two: Arc<d
     assert_eq!(one.totals().await.unwrap().cost_nanos, (0..200).sum::<i64>());
     for n in 0..10_i64 {
         let expected: i64 = (0..20).map(|i| i * 10 + n).sum();
-        assert_eq!(two.key(&format!("hash{n}")).await.unwrap().unwrap().spend_nanos, expected);
+        assert_eq!(KeyStore::key(&*two, &format!("hash{n}")).await.unwrap().unwrap().spend_nanos, expected);
     }
 }
 
@@ -235,13 +235,15 @@ async fn big_batches_are_one_transaction(one: Arc<dyn Database>, two: Arc<dyn Da
     let rows: Vec<SpendRow> = (0..3_001).map(|n| spend(&format!("call{n}"), "hash1", Some(2))).collect();
     let writing = tokio::spawn(async move { one.write(&rows).await.unwrap() });
     while !writing.is_finished() {
-        let (rows, spent) =
-            (two.totals().await.unwrap().rows, two.key("hash1").await.unwrap().unwrap().spend_nanos);
+        let (rows, spent) = (
+            two.totals().await.unwrap().rows,
+            KeyStore::key(&*two, "hash1").await.unwrap().unwrap().spend_nanos,
+        );
         assert!(rows == 0 || rows == 3_001, "{rows} rows seen");
         assert!(spent == 0 || spent == 6_002, "{spent} seen");
     }
     assert_eq!(writing.await.unwrap(), 3_001);
-    assert_eq!(two.key("hash1").await.unwrap().unwrap().spend_nanos, 6_002);
+    assert_eq!(KeyStore::key(&*two, "hash1").await.unwrap().unwrap().spend_nanos, 6_002);
 }
 
 async fn hostile_values_are_tamed(one: Arc<dyn Database>, two: Arc<dyn Database>) {
@@ -269,7 +271,10 @@ async fn hostile_values_are_tamed(one: Arc<dyn Database>, two: Arc<dyn Database>
     let stored = one.insert_key(key).await.unwrap().key;
     assert_eq!((stored.alias.as_deref(), stored.user_id.as_deref()), (Some("ab"), Some("")));
     assert_eq!(two.hashes_of_aliases(&["a\0b".into()]).await.unwrap().len(), 1);
-    assert_eq!(two.key("hash\u{0}1").await.unwrap().map(|row| row.key.hash), Some("hash1".into()));
+    assert_eq!(
+        KeyStore::key(&*two, "hash\u{0}1").await.unwrap().map(|row| row.key.hash),
+        Some("hash1".into())
+    );
 }
 
 #[tokio::test]
@@ -285,7 +290,7 @@ async fn the_sqlite_files_are_private_and_durable() {
     }
     drop(database);
     let again = open_database(&backend).await.unwrap();
-    assert!(again.key("hash1").await.unwrap().is_some());
+    assert!(KeyStore::key(&*again, "hash1").await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -313,7 +318,17 @@ async fn sidecars_share_a_database_and_readable_tables(server: &Postgres) {
             .fetch_all(&mut raw)
             .await
             .unwrap();
-    assert_eq!(tables, ["attache_keys", "attache_migrations", "attache_spend"]);
+    assert_eq!(
+        tables,
+        [
+            "attache_audit",
+            "attache_changes",
+            "attache_entities",
+            "attache_migrations",
+            "attache_spend",
+            "attache_usage"
+        ]
+    );
 }
 
 /// LiteLLM's users bring URLs made for Prisma.
@@ -325,7 +340,7 @@ async fn prisma_urls_work(server: &Postgres) {
     database.insert_key(new_key(1)).await.unwrap();
     let mut raw = server.connect("prisma").await.unwrap();
     let keys: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM mine.attache_keys").fetch_one(&mut raw).await.unwrap();
+        sqlx::query_scalar("SELECT COUNT(*) FROM mine.attache_entities").fetch_one(&mut raw).await.unwrap();
     assert_eq!(keys, 1);
 }
 
@@ -334,14 +349,14 @@ async fn a_statement_that_hangs_is_given_up(server: &Postgres) {
     database.insert_key(new_key(1)).await.unwrap();
     let mut blocker = server.connect("hangs").await.unwrap();
     let mut lock = blocker.begin().await.unwrap();
-    sqlx::query("LOCK TABLE attache_keys IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    sqlx::query("LOCK TABLE attache_entities IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     let started = Instant::now();
     // More callers than connections: those who never get one are told in time as well.
-    let answers = futures_util::future::join_all((0..20).map(|_| database.key("hash1"))).await;
+    let answers = futures_util::future::join_all((0..20).map(|_| KeyStore::key(&*database, "hash1"))).await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable { .. }))));
     lock.rollback().await.unwrap();
-    assert!(database.key("hash1").await.unwrap().is_some(), "the pool is whole");
+    assert!(KeyStore::key(&*database, "hash1").await.unwrap().is_some(), "the pool is whole");
 }
 
 async fn a_foreign_or_missing_database_is_refused_at_start(server: &Postgres) {
@@ -360,7 +375,7 @@ async fn a_foreign_or_missing_database_is_refused_at_start(server: &Postgres) {
 async fn postgres_may_be_away_at_start_and_come_and_go() {
     let mut server = Postgres::stopped();
     let database = open_database(&postgres(server.url("postgres"))).await.expect("starts all the same");
-    let error = database.key("hash1").await.unwrap_err();
+    let error = KeyStore::key(&*database, "hash1").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { backend: "postgres", .. }), "{error}");
 
     server.launch().await;
@@ -371,14 +386,14 @@ async fn postgres_may_be_away_at_start_and_come_and_go() {
 
     server.kill();
     let started = Instant::now();
-    let error = database.key("hash1").await.unwrap_err();
+    let error = KeyStore::key(&*database, "hash1").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 
     server.launch().await;
     eventually_up(&*database).await;
     assert_eq!(database.write(&rows).await.unwrap(), 0, "written before, and durable");
-    assert_eq!(database.key("hash1").await.unwrap().unwrap().spend_nanos, 7);
+    assert_eq!(KeyStore::key(&*database, "hash1").await.unwrap().unwrap().spend_nanos, 7);
 }
 
 async fn eventually_up(database: &dyn Database) {
@@ -407,5 +422,5 @@ async fn a_write_cut_by_the_death_of_postgres_is_whole_or_nothing() {
     let seen = database.totals().await.unwrap().rows;
     assert!(seen == 0 || seen == 8_000, "{seen} of 8000");
     assert_eq!(database.write(&rows).await.unwrap(), 8_000 - seen, "sent again, as the spool does");
-    assert_eq!(database.key("hash1").await.unwrap().unwrap().spend_nanos, 8_000);
+    assert_eq!(KeyStore::key(&*database, "hash1").await.unwrap().unwrap().spend_nanos, 8_000);
 }

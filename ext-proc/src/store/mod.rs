@@ -35,7 +35,7 @@ pub use types::{
     SpendRow, StoreError, Transition, Trip,
 };
 
-/// Virtual keys (table `attache_keys`).
+/// Virtual keys, as a view of the entities, until everyone has moved to [`Directory`].
 #[async_trait]
 pub trait KeyStore: Send + Sync {
     /// One key by its hash, blocked and expired ones included.
@@ -55,8 +55,9 @@ pub trait KeyStore: Send + Sync {
 /// Spend rows (table `attache_spend`), unique by `call_id`.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Writes rows in one transaction, ignoring those whose `call_id` is there already, and adds the cost of
-    /// the new ones to `attache_keys.spend_nanos`. Returns how many were new.
+    /// Writes rows in one transaction, ignoring those whose `call_id` is there already, and adds the new ones to the
+    /// spend and use (tables `attache_entities`, `attache_usage`) of whom they are charged to. Returns how many were
+    /// new.
     async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError>;
     /// Newest first, at most `limit`; of one key if `key` is given.
     async fn rows(&self, key: Option<&str>, limit: u32) -> Result<Vec<SpendRow>, StoreError>;
@@ -101,10 +102,10 @@ pub trait Counters: Send + Sync {
     }
 }
 
-/// Keys and ledger live in one database.
-pub trait Database: KeyStore + Ledger {}
+/// Entities and ledger live in one database.
+pub trait Database: KeyStore + Directory + Ledger {}
 
-impl<T: KeyStore + Ledger> Database for T {}
+impl<T: KeyStore + Directory + Ledger> Database for T {}
 
 /// Deadline of every call to Redis: a request waits no longer for its counters.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(20);

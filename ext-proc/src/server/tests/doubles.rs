@@ -68,6 +68,8 @@ impl KeyStore for FakeDatabase {
     }
 }
 
+crate::keys::directory_of_keys!(FakeDatabase);
+
 #[async_trait]
 impl Ledger for FakeDatabase {
     async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError> {
