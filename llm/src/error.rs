@@ -131,6 +131,17 @@ impl ApiError {
             .with_code("invalid_api_key")
     }
 
+    /// 401: no key, and nobody knows what Envoy verified of the caller. `who` may be shown: it is the caller's own.
+    #[must_use]
+    pub fn unknown_identity(who: &str) -> Self {
+        let message = format!(
+            "Authentication Error, No api key passed in, and the verified identity '{}' of the caller is not known \
+             here.",
+            shown(who)
+        );
+        Self::client(401, "auth_error", message).with_code("invalid_api_key")
+    }
+
     /// 401: a key header that holds no key.
     #[must_use]
     pub fn malformed_key() -> Self {

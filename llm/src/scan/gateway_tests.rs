@@ -171,3 +171,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_end_user_has_three_names() {
+    let user = |body: &str| scan(body.as_bytes()).unwrap().user;
+    assert_eq!(
+        user(r#"{"metadata":{"user_id":"m"},"safety_identifier":"s","user":"u"}"#).as_deref(),
+        Some("u")
+    );
+    assert_eq!(
+        user(r#"{"metadata":{"user_id":"m"},"safety_identifier":"s","user":""}"#).as_deref(),
+        Some("s")
+    );
+    assert_eq!(user(r#"{"metadata":{"user_id":"m"},"user":null}"#).as_deref(), Some("m"));
+    assert_eq!(user(r#"{"metadata":{"a":{"user_id":"m"}}}"#), None);
+    // What is of another type is the provider's to judge.
+    assert_eq!(user(r#"{"metadata":{"user_id":{"a":[1,"b"]},"x":1},"safety_identifier":7}"#), None);
+}
+
+#[test]
+fn names_of_the_end_user_stay_in_the_body() {
+    let found = scan(br#"{"metadata":{"user_id":"m"},"safety_identifier":"s"}"#).unwrap();
+    assert!(found.cuts.is_empty() && !found.empty, "{found:?}");
+}
+
+#[test]
+fn control_characters_are_refused_where_they_would_be_stored() {
+    for body in [
+        r#"{"user":"a\u0000"}"#,
+        r#"{"model":"a\u001fb"}"#,
+        r#"{"tags":["a\nb"]}"#,
+        r#"{"safety_identifier":"a\u0000"}"#,
+        r#"{"metadata":{"user_id":"\u0007"}}"#,
+        r#"{"litellm_session_id":"a\u0000"}"#,
+    ] {
+        let error = scan(body.as_bytes()).unwrap_err();
+        assert!(error.message.contains("control character"), "{body}: {error}");
+    }
+}
