@@ -395,6 +395,14 @@ pub enum BudgetMode {
     Audit,
 }
 
+impl GeneralSettings {
+    /// Headers that name the end user, beside LiteLLM's own.
+    pub fn end_user_headers(&self) -> impl Iterator<Item = &str> {
+        let mapped = self.user_header_mappings.iter().filter(|map| map.litellm_user_role == "customer");
+        mapped.map(|map| map.header_name.as_str()).chain(self.user_header_name.as_deref())
+    }
+}
+
 impl Config {
     /// Where counters, reservations and cooldowns live: Redis if `router_settings` names one, else this process.
     #[must_use]
