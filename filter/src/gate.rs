@@ -250,7 +250,7 @@ fn advance(context: u32) -> Next {
 
 /// Sets the question for the sidecar, and the id by which the adapter finds the request.
 fn put(ask: &Ask) -> Result<(), ApiError> {
-    let text = intake::ask_header(ask).ok_or_else(|| ApiError::internal("the question has no JSON"))?;
+    let text = intake::ask_header(ask)?;
     host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
     host::set_property(CALL_PROPERTY, &ask.call_id);
     Ok(())

@@ -208,13 +208,24 @@ pub fn admit(record: &KeyRecord, now_ms: u64) -> Result<(), (ApiError, &'static 
     Ok(())
 }
 
+/// Longest question, bytes: what its names may come to when every character is escaped, and twelve attempts.
+const MAX_ASK: usize = 64 * 1024;
+
 /// The question as a header value: JSON on one line, every character outside printable ASCII as `\uXXXX`.
-#[must_use]
-pub fn ask_header(ask: &Ask) -> Option<String> {
-    let json = serde_json::to_string(ask).ok()?;
-    if json.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-        return Some(json);
+///
+/// # Errors
+/// 400 when the names in it are too long together, 500 when it has no JSON.
+pub fn ask_header(ask: &Ask) -> Result<String, ApiError> {
+    let json = serde_json::to_string(ask).map_err(|error| ApiError::internal(error.to_string()))?;
+    let text = if json.bytes().all(|byte| (0x20..0x7f).contains(&byte)) { json } else { escaped(&json) };
+    if text.len() > MAX_ASK {
+        let message = "The request's model, user, tags and fallbacks are too long together.";
+        return Err(ApiError::invalid_request(message, None));
     }
+    Ok(text)
+}
+
+fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len().saturating_mul(2));
     let mut units = [0; 2];
     for c in json.chars() {
@@ -226,7 +237,7 @@ pub fn ask_header(ask: &Ask) -> Option<String> {
             }
         }
     }
-    Some(escaped)
+    escaped
 }
 
 #[cfg(test)]

@@ -122,6 +122,17 @@ fn a_wish_that_makes_no_sense_is_refused() {
     assert_eq!(error.status, 400);
 }
 
+#[test]
+fn a_question_is_bounded() {
+    let mut intake = intake(known());
+    intake.body = Some(Ok(scanned(Some(&"m".repeat(1_024)))));
+    let Step::Forward(_, mut ask) = intake.step() else { panic!("it should go on") };
+    ask.wishes.tags = vec!["\u{1f4ee}".repeat(64); wishes::MAX_TAGS];
+    assert!(ask_header(&ask).unwrap().len() < MAX_ASK, "every tag that is allowed fits");
+    ask.wishes.tags = vec!["\u{1f4ee}".repeat(64); 200];
+    assert_eq!(ask_header(&ask).unwrap_err().status, 400);
+}
+
 fn table() -> KeyTable {
     KeyTable::new(&attache_llm::contract::GateConfig::default())
 }

@@ -10,7 +10,7 @@ pub(super) static GENERAL: Section = Section {
             "master_key",
             Kind::Secret,
             "`LITELLM_MASTER_KEY`",
-            "The key of the admin. Starts with `sk-`; publicly known values are refused.",
+            "The key of the admin. Starts with `sk-`; fewer than 16 characters and publicly known values are refused.",
         ),
         key(
             "dangerously_permit_weak_or_unset_master_key",

@@ -8,7 +8,7 @@ use super::issue::{Findings, Place};
 use super::types::{BudgetMode, LitellmSettings, TagBudget, TokenRateLimitType};
 use super::{Config, walk};
 use crate::entity::ModelBudget;
-use crate::limits::{Rules, TokenKind};
+use crate::limits::{Rules, TokenKind, time_zone};
 
 const NANOS_PER_DOLLAR: f64 = 1e9;
 /// Longest tag, as the gate takes them from requests.
@@ -97,6 +97,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     if litellm.key_alias_pattern.is_some() && alias_pattern(litellm).is_none() {
         findings.error(&place.key("key_alias_pattern"), "not a regular expression that can be read");
+    }
+    if let Some(Err(message)) = litellm.timezone.as_deref().map(time_zone) {
+        findings.error(&place.key("timezone"), message);
     }
     if litellm.store_audit_logs == Some(false) {
         findings.warn(&place.key("store_audit_logs"), "changes of the admin API are recorded all the same");

@@ -112,8 +112,10 @@ features:
 litellm_settings:
   tag_budget_config: {{a: {{}}, b: {{max_budget: 1, budget_limit: 1}}}}
   key_alias_pattern: '('
+  timezone: Europe/Bonn
 "
     ));
+    assert_some(&found, &["12 litellm_settings.timezone"]);
     assert_some(&found, &["8 general_settings.user_header_name", "not a header name"]);
     assert_some(&found, &["litellm_settings.tag_budget_config.a", "`max_budget` is missing"]);
     assert_some(&found, &["litellm_settings.tag_budget_config.b", "give one"]);

@@ -63,6 +63,14 @@ fn errors_with(text: &str, env: &Env) -> Vec<String> {
     issues.iter().map(short).collect()
 }
 
+/// The same of one that may load.
+fn errors_of(text: &str) -> Vec<String> {
+    load_text(text, &env())
+        .err()
+        .map(|ConfigErrors(issues)| issues.iter().map(short).collect())
+        .unwrap_or_default()
+}
+
 /// The snapshot of one that loads, with the built-in prices.
 fn snapshot(text: &str) -> Snapshot {
     super::snapshot(&config(text), &PriceTable::embedded(), 1, &env()).unwrap()
