@@ -4,7 +4,7 @@
 //! A key that changed at the sidecar is forgotten within one poll (500 ms). While the sidecar is away, known keys go
 //! on working and unknown ones are refused with 503.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use attache_llm::contract::{GateConfig, KeyRecord};
@@ -95,6 +95,13 @@ struct Entry {
 }
 
 #[derive(Debug)]
+struct Unknown {
+    since_ms: u64,
+    /// May be an identity: a key that is made can change what it stands for.
+    identity: bool,
+}
+
+#[derive(Debug)]
 struct Waiting {
     contexts: Vec<u32>,
     since_ms: u64,
@@ -112,7 +119,9 @@ struct Waiting {
 #[derive(Debug)]
 pub struct KeyTable {
     known: Bounded<Entry>,
-    unknown: Bounded<u64>,
+    unknown: Bounded<Unknown>,
+    /// Identities were asked for: their entries depend on keys under other hashes.
+    identities: bool,
     waiting: HashMap<Hash, Waiting>,
     /// Known ones past their time, bounded by the table of known ones.
     again: VecDeque<Hash>,
@@ -131,6 +140,7 @@ impl KeyTable {
         Self {
             known: Bounded::new(config.max_keys),
             unknown: Bounded::new(config.max_negative),
+            identities: false,
             waiting: HashMap::new(),
             again: VecDeque::new(),
             strangers: VecDeque::new(),
@@ -161,7 +171,7 @@ impl KeyTable {
             return Known::Ask;
         }
         match self.unknown.get(hash) {
-            Some(since) if now_ms.saturating_sub(*since) < self.negative_ttl_ms => Known::Nobody,
+            Some(unknown) if now_ms.saturating_sub(unknown.since_ms) < self.negative_ttl_ms => Known::Nobody,
             _ => Known::Ask,
         }
     }
@@ -185,6 +195,7 @@ impl KeyTable {
             sent: false,
             overtaken: false,
         };
+        self.identities |= caller.identity.is_some();
         self.waiting.insert(hash, waiting);
         if stranger {
             self.strangers.push_back(hash)
@@ -224,7 +235,9 @@ impl KeyTable {
     /// The sidecar answered. Returns who waits for it.
     pub fn answered(&mut self, hash: &Hash, answer: Option<KeyRecord>, now_ms: u64) -> Vec<u32> {
         self.away_until_ms = 0;
-        let doubtful = self.waiting.get(hash).is_some_and(|waiting| waiting.overtaken);
+        let waiting = self.waiting.get(hash);
+        let doubtful = waiting.is_some_and(|waiting| waiting.overtaken);
+        let identity = self.identities && waiting.is_none_or(|waiting| waiting.identity.is_some());
         if let Some(record) = answer {
             self.unknown.remove(hash);
             let record = Rc::new(record);
@@ -232,7 +245,7 @@ impl KeyTable {
         } else {
             self.known.remove(hash);
             if !doubtful {
-                self.unknown.insert(*hash, now_ms);
+                self.unknown.insert(*hash, Unknown { since_ms: now_ms, identity });
             }
         }
         self.woken(hash)
@@ -281,11 +294,22 @@ impl KeyTable {
         self.known.is_empty() && self.unknown.is_empty()
     }
 
-    /// Forgets a key, known or unknown: it changed.
-    pub fn forget(&mut self, hash: &Hash) {
-        self.known.remove(hash);
-        self.unknown.remove(hash);
-        if let Some(waiting) = self.waiting.get_mut(hash) {
+    /// Forgets callers, known or unknown: they changed. With keys go the identities that stand for them, or may do so now.
+    pub fn forget(&mut self, changed: &[Caller]) {
+        for Caller { hash, .. } in changed {
+            self.known.remove(hash);
+            self.unknown.remove(hash);
+            if let Some(waiting) = self.waiting.get_mut(hash) {
+                waiting.overtaken = true;
+            }
+        }
+        if changed.is_empty() || !self.identities {
+            return;
+        }
+        let ids: HashSet<String> = changed.iter().map(Caller::wire).collect();
+        self.known.retain(|entry| !ids.contains(&entry.record.id));
+        self.unknown.retain(|unknown| !unknown.identity);
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.identity.is_some()) {
             waiting.overtaken = true;
         }
     }

@@ -66,8 +66,8 @@ fn a_changed_key_is_forgotten_at_once() {
     let mut keys = table();
     keys.answered(&A, Some(record("a")), 0);
     keys.answered(&B, None, 0);
-    keys.forget(&A);
-    keys.forget(&B);
+    keys.forget(&[Caller::key(A)]);
+    keys.forget(&[Caller::key(B)]);
     assert!(matches!(keys.find(&A, 1), Known::Ask));
     assert!(matches!(keys.find(&B, 1), Known::Ask), "a key just made must not stay refused");
 }
@@ -78,8 +78,8 @@ fn an_answer_overtaken_by_a_change_serves_its_waiters_and_is_asked_for_again() {
     keys.join(&Caller::key(A), 10, 0);
     keys.join(&Caller::key(B), 11, 0);
     assert_eq!((keys.next_lookup(), keys.next_lookup()), (Some(Caller::key(A)), Some(Caller::key(B))));
-    keys.forget(&A);
-    keys.forget(&B);
+    keys.forget(&[Caller::key(A)]);
+    keys.forget(&[Caller::key(B)]);
     assert_eq!(keys.answered(&A, Some(record("a")), 1), vec![10]);
     assert_eq!(keys.answered(&B, None, 1), vec![11]);
     assert!(matches!(keys.find(&A, 2), Known::Ask), "revoked after the answer was written");
@@ -218,4 +218,33 @@ fn slots_of_lost_lookups_are_freed_once() {
     // Its answer comes all the same.
     keys.answered(&hash(0), None, 101);
     assert_eq!((keys.in_flight, keys.strangers_in_flight), (0, 0));
+}
+
+#[test]
+fn an_identity_is_forgotten_with_the_key_that_it_stands_for() {
+    let mut keys = KeyTable::new(&GateConfig::default());
+    let ask = |keys: &mut KeyTable, caller: &Caller, answer: Option<&str>| {
+        keys.join(caller, 1, 0);
+        assert_eq!(keys.next_lookup().as_ref(), Some(caller));
+        keys.answered(&caller.hash, answer.map(record), 0);
+    };
+    let [mine, other, nobody] =
+        ["spiffe:spiffe://a/b", "spiffe:spiffe://a/c", "jwt:sub=x"].map(Caller::identity);
+    ask(&mut keys, &mine, Some(&hex::encode(A)));
+    ask(&mut keys, &other, Some(&hex::encode(B)));
+    ask(&mut keys, &nobody, None);
+    ask(&mut keys, &Caller::key(hash(7)), None);
+    keys.forget(&[]);
+    assert!(matches!(keys.find(&nobody.hash, 1), Known::Nobody));
+    keys.forget(&[Caller::key(A)]);
+    assert!(matches!(keys.find(&mine.hash, 1), Known::Ask), "its key changed");
+    assert!(is_record(&keys.find(&other.hash, 1), &hex::encode(B)), "another key's");
+    assert!(matches!(keys.find(&nobody.hash, 1), Known::Ask), "the key may be the one that it waits for");
+    assert!(matches!(keys.find(&hash(7), 1), Known::Nobody), "a key is nobody's but its own");
+    // An answer that was under way is from before the change.
+    keys.join(&mine, 1, 2);
+    keys.next_lookup();
+    keys.forget(&[Caller::key(A)]);
+    keys.answered(&mine.hash, Some(record(&hex::encode(A))), 3);
+    assert!(matches!(keys.find(&mine.hash, 4), Known::Ask));
 }

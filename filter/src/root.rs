@@ -129,9 +129,8 @@ impl GateRoot {
             if changes.flush {
                 vm.keys.doubt_all();
             }
-            for caller in changes.hashes.iter().filter_map(|text| Caller::of_wire(text)) {
-                vm.keys.forget(&caller.hash);
-            }
+            let changed: Vec<_> = changes.hashes.iter().filter_map(|text| Caller::of_wire(text)).collect();
+            vm.keys.forget(&changed);
         });
         self.epoch = changes.epoch;
         self.generation = changes.generation;

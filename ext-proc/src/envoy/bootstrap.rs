@@ -307,8 +307,9 @@ fn local_reply_table() -> Vec<LocalReply> {
     let later = |filter, status, message| LocalReply { filter, status, message, retry_after: Some(1) };
     vec![
         reply(status_filter("EQ", 400), 400, "The request is not valid HTTP."),
-        // The gate's own 401s have their own words: this is a token that Envoy did not accept.
-        reply(status_filter("EQ", 401), 401, "The token is not valid, or not for this gateway."),
+        // The gate and the sidecar have their own words: these are tokens that Envoy did not accept.
+        reply(status_filter("EQ", 401), 401, "The token is not valid."),
+        reply(status_filter("EQ", 403), 403, "The token is not for this gateway."),
         reply(status_filter("EQ", 404), 404, "There is no such path here."),
         reply(status_filter("EQ", 408), 408, "The request did not arrive in time."),
         reply(status_filter("EQ", 413), 413, "The request body is too large."),

@@ -20,9 +20,14 @@ ISSUER, AUDIENCE = "https://id.corp.example", "attache"
 IDENTITIES = [
     {"name": "indexer", "spiffe": INDEXER, "key_alias": "search-prod"},
     {"name": "web", "spiffe": "spiffe://corp.example/ns/search/sa/web-*", "user_id": "web", "models": ["gpt-4o"]},
-    {"name": "batch", "jwt": {"claim": "azp", "value": "batch-*"}, "user_id": "batch"},
-    {"name": "alice", "jwt": {"claim": "sub", "value": "alice"}, "user_id": "alice"},
+    {"name": "batch", "jwt": {"claim": "azp", "value": "batch-*"}, "key_alias": "batch"},
+    {"name": "alice", "jwt": {"claim": "sub", "value": "alice"}, "key_alias": "alice"},
+    {"name": "robots", "jwt": {"claim": "azp", "value": "robot-*"}, "user_id": "robot"},
 ]
+
+
+# A caller without a stored key is known to the gate; whether the decision knows it too shows here.
+made_up = pytest.mark.xfail(reason="decisions take stored keys only, so far", strict=False)
 
 
 def openssl(*arguments, data=None):
@@ -50,7 +55,7 @@ class Authority:
         stem = hashlib.sha256(san.encode()).hexdigest()[:12]
         pem, key = self.folder / f"{stem}.pem", self.folder / f"{stem}.key"
         # A subject that would be another identity to whoever reads text carelessly.
-        self._make(pem, key, f"/CN=x;URI={INDEXER}", f"subjectAltName={san}", "basicConstraints=critical,CA:FALSE",
+        self._make(pem, key, "/CN=x;URI=" + INDEXER.replace("/", r"\/"), f"subjectAltName={san}", "basicConstraints=critical,CA:FALSE",
                    f"extendedKeyUsage={usage}", signed=("-CA", self.ca, "-CAkey", self.key))
         return pem, key
 
@@ -82,6 +87,7 @@ class Issuer:
 
 def with_identities(config):
     config["features"] = {"identities": IDENTITIES}
+    config["general_settings"]["user_header_name"] = "X-Corp-User"
 
 
 def started(name, *flags, change=with_identities):
@@ -151,11 +157,12 @@ def test_a_certificate_stands_for_a_key(tls):
     assert ask(tls.spiffe(INDEXER), model="gpt-4o-mini").status_code == 403, "and so are the rights"
 
 
+@made_up
 def test_a_certificate_stands_for_a_user(tls):
     answer = ask(tls.spiffe(WEB))
     assert answer.status_code == 200, answer.text
     row = row_of(tls.admin, tls.gateway.master_key, answer.headers["x-litellm-call-id"])
-    assert row["user"] == "web", row
+    assert row["api_key"] == "workload/web", row
     assert ask(tls.spiffe(WEB), model="gpt-4o-mini").status_code == 403
 
 
@@ -200,6 +207,7 @@ def tokens():
     issuer = Issuer("good")
     gateway = started("identity-jwt", "--jwt-issuer", ISSUER, "--jwt-jwks", issuer.jwks, "--jwt-audience", AUDIENCE)
     gateway.issuer = issuer
+    gateway.named = {alias: gateway.key(key_alias=alias) for alias in ("batch", "alice")}
     with httpx.Client(base_url=gateway.url, timeout=30, trust_env=False) as gateway.http:
         yield gateway
     gateway.close()
@@ -209,7 +217,7 @@ def bearer(token):
     return {"authorization": f"Bearer {token}"}
 
 
-def test_a_token_stands_for_a_user(tokens):
+def test_a_token_stands_for_a_key(tokens):
     headers, mark = marked()
     token = tokens.issuer.token(azp="batch-1", sub=uuid.uuid4().hex)
     answer = ask(tokens.http, {**headers, **bearer(token)})
@@ -217,10 +225,20 @@ def test_a_token_stands_for_a_user(tokens):
     [arrived] = tokens.arrived(mark)
     assert token not in json.dumps(arrived), "the token went upstream"
     row = row_of(tokens.http, tokens.master_key, answer.headers["x-litellm-call-id"])
-    assert row["user"] == "batch", row
+    assert row["api_key"] == hashlib.sha256(tokens.named["batch"].encode()).hexdigest()
     # Nobody knows this azp; the next claim is asked for.
     answer = ask(tokens.http, bearer(tokens.issuer.token(azp="portal", sub="alice")))
     assert answer.status_code == 200, answer.text
+    row = row_of(tokens.http, tokens.master_key, answer.headers["x-litellm-call-id"])
+    assert row["api_key"] == hashlib.sha256(tokens.named["alice"].encode()).hexdigest()
+
+
+@made_up
+def test_a_token_stands_for_a_user(tokens):
+    answer = ask(tokens.http, bearer(tokens.issuer.token(azp="robot-1")))
+    assert answer.status_code == 200, answer.text
+    row = row_of(tokens.http, tokens.master_key, answer.headers["x-litellm-call-id"])
+    assert row["api_key"] == "workload/robots", row
 
 
 def test_tokens_that_are_not_good_are_refused_by_envoy(tokens):
@@ -229,11 +247,13 @@ def test_tokens_that_are_not_good_are_refused_by_envoy(tokens):
     cut = good.rsplit(".", 1)[0] + "."
     bad = [forged, cut, tokens.issuer.token(alg="none", azp="batch-1"), good[:-4] + "AAAA",
            tokens.issuer.token(azp="batch-1", exp=int(time.time()) - 120),
-           tokens.issuer.token(azp="batch-1", aud="somebody-else"),
            tokens.issuer.token(azp="batch-1", iss="https://elsewhere.example")]
     for token in bad:
-        error = assert_envelope(ask(tokens.http, bearer(token)), 401, "auth_error")
-        assert "token" in error["message"], error
+        error = assert_envelope(ask(tokens.http, bearer(token)), 401, "authentication_error")
+        assert error["message"].startswith("The token is not valid"), error
+    other = tokens.issuer.token(azp="batch-1", aud="somebody-else")
+    error = assert_envelope(ask(tokens.http, bearer(other)), 403)
+    assert error["message"].startswith("The token is not for this gateway"), error
     unsigned = {"x-jwt-payload": encoded(b'{"azp":"batch-1"}')}
     assert_envelope(ask(tokens.http, unsigned), 401, "auth_error")
 
@@ -251,6 +271,28 @@ def test_keys_still_work_beside_tokens(tokens):
     assert_envelope(ask(tokens.http), 401, "auth_error")
     two = [("authorization", f"Bearer {tokens.issuer.token(azp='batch-1')}"), ("x-api-key", tokens.key())]
     assert tokens.http.post("/v1/chat/completions", json=chat(), headers=two).status_code == 200
+
+
+def test_whom_a_request_is_made_for(tokens):
+    """LiteLLM's headers, then the configured one, then the body, under three names."""
+    def end_user(headers=None, **body):
+        answer = ask(tokens.http, {**bearer(tokens.named["alice"]), **(headers or {})}, **body)
+        assert answer.status_code == 200, answer.text
+        return row_of(tokens.http, tokens.master_key, answer.headers["x-litellm-call-id"])["end_user"]
+
+    names = {"user": "u", "safety_identifier": "s", "metadata": {"user_id": "m"}}
+    assert end_user({"x-litellm-customer-id": "c", "x-corp-user": "h"}, **names) == "c"
+    assert end_user({"x-corp-user": "h"}, **names) == "h"
+    assert end_user(**names) == "u"
+    assert end_user(safety_identifier="s", metadata=names["metadata"]) == "s"
+    assert end_user(metadata=names["metadata"]) == "m"
+    headers, mark = marked()
+    ask(tokens.http, {**bearer(tokens.named["alice"]), **headers, "x-corp-user": "h"}, **names)
+    [arrived] = tokens.arrived(mark)
+    assert "x-corp-user" not in arrived["headers"], "the end user's header went upstream"
+    for body in ({"user": "a\0b"}, {"metadata": {"tags": ["a\nb"]}}, {"user": "x" * 2000}):
+        refused = ask(tokens.http, bearer(tokens.named["alice"]), **body)
+        assert_envelope(refused, 400, "invalid_request_error")
 
 
 def test_a_header_is_not_believed_by_itself(tokens):
