@@ -110,9 +110,27 @@ pub(super) struct Cache {
     /// Milliseconds since `born` until which the database counts as away.
     away_until: AtomicU64,
     born: Instant,
+    pub(super) queries: AtomicU64,
+    pub(super) asked: AtomicU64,
     /// Entries are stored, forgotten and announced under this lock, so that a row that was read just before an
     /// announced change is not stored after it: that would undo a revocation.
     pub(super) state: Mutex<State>,
+}
+
+/// Counts of a [`super::KeyDirectory`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Queries of the database, and entities asked for in them.
+    pub queries: u64,
+    pub asked: u64,
+    /// Entities in the cache.
+    pub known: u64,
+    /// Their memory, an estimate.
+    pub known_bytes: u64,
+    /// Entries about entities that nobody stored.
+    pub unknown: u64,
+    /// Entities that lookups wait for.
+    pub waiting: u64,
 }
 
 pub(super) struct State {
@@ -139,6 +157,8 @@ impl Cache {
             round: AtomicU64::new(0),
             away_until: AtomicU64::new(0),
             born: Instant::now(),
+            queries: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             state: Mutex::new(State { reads: Reads::new(&limits), log: ChangeLog::new() }),
         })
     }
@@ -276,7 +296,19 @@ impl Cache {
         }
     }
 
-    /// Entries known and unknown, for metrics and tests.
+    /// Counts, up to date within the cache's own housekeeping.
+    pub(super) fn figures(&self) -> Figures {
+        Figures {
+            queries: self.queries.load(Ordering::Relaxed),
+            asked: self.asked.load(Ordering::Relaxed),
+            known: self.known.entry_count(),
+            known_bytes: self.known.weighted_size(),
+            unknown: self.unknown.entry_count(),
+            waiting: self.state.lock().reads.waiting(),
+        }
+    }
+
+    /// Entries known and unknown, exactly.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (u64, u64) {
         self.known.run_pending_tasks();

@@ -7,7 +7,7 @@ use attache_llm::error::ApiError;
 use http::HeaderMap;
 use subtle::ConstantTimeEq;
 
-use super::cache::{Cache, Limits};
+use super::cache::{Cache, Figures, Limits};
 use super::caller::{Caller, usable};
 use super::intake::key_of;
 use super::legacy;
@@ -151,6 +151,12 @@ impl KeyDirectory {
     /// As [`Self::principal`].
     pub async fn row(&self, id: &str) -> Result<Option<Arc<KeyRow>>, StoreError> {
         Ok(self.key(id).await?.map(|key| Arc::new(legacy::row(&key))))
+    }
+
+    /// Counts for metrics.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.cache.figures()
     }
 
     /// Keys that changed since the gate asked last.

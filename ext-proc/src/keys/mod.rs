@@ -20,6 +20,7 @@ mod tests;
 mod weight;
 mod workloads;
 
+pub use cache::Figures;
 pub use caller::{Caller, PROXY_ADMIN, usable};
 pub use directory::{KeyDirectory, database_away};
 pub use intake::key_of;

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -66,6 +67,10 @@ impl Reads {
         self.waiting.insert(of.clone(), waiting);
         self.queue.push_back(of.clone());
         Some(answer)
+    }
+
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
     }
 
     /// The entity changed: what is being read of it may be from before.
@@ -146,6 +151,8 @@ impl Cache {
                 asked.push(EntityRef::new(EntityKind::RotatedKey, of.id.as_str()));
             }
         }
+        self.queries.fetch_add(1, Ordering::Relaxed);
+        self.asked.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let answer = tokio::time::timeout(self.limits.deadline, self.query(batch, &asked)).await;
         let entities = match answer {
             Ok(Ok(entities)) => entities,
