@@ -409,8 +409,11 @@ impl Config {
     pub fn counters(&self) -> CounterBackend {
         let router = &self.router_settings;
         let deadline = router.redis_deadline_ms.map_or(REDIS_DEADLINE, |ms| Duration::from_millis(ms.into()));
+        let general = &self.general_settings;
+        let fail_closed =
+            general.fail_closed_rate_limit_enforcement || general.fail_closed_budget_enforcement;
         if let Some(url) = &router.redis_url {
-            return CounterBackend::Redis { url: url.clone(), deadline, fail_closed: false };
+            return CounterBackend::Redis { url: url.clone(), deadline, fail_closed };
         }
         let Some(host) = &router.redis_host else { return CounterBackend::Memory };
         let user = router.redis_username.as_deref().map(percent_encode).unwrap_or_default();
@@ -426,7 +429,7 @@ impl Config {
         let port = router.redis_port.unwrap_or(6379);
         let db = router.redis_db.map(|db| db.to_string()).unwrap_or_default();
         let url = Secret::new(format!("redis://{login}{host}:{port}/{db}"));
-        CounterBackend::Redis { url, deadline, fail_closed: false }
+        CounterBackend::Redis { url, deadline, fail_closed }
     }
 
     /// Where keys and ledger live: Postgres if `database_url` is given, else SQLite in `data_dir`.

@@ -16,7 +16,7 @@ mod twin;
 use breakers::Breakers;
 pub(super) use counts::{Counts, Lease, Share};
 use samples::Samples;
-pub(super) use twin::LEARNT_TTL;
+pub(super) use twin::{Entry, LEARNT_TTL};
 
 /// Seeded per process, and several times faster than the standard library's for names of this length.
 pub(super) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -75,6 +75,38 @@ impl Memory {
         self.state.lock().counts.settle(Instant::now(), settlement)
     }
 
+    /// Leases that the shared backend does not know (`local`), or those that it knew.
+    pub(super) fn entries(&self, local: bool) -> Vec<Entry> {
+        self.state.lock().counts.entries(Instant::now(), local)
+    }
+
+    /// Leases that ended here, for a backend that does not know them.
+    pub(super) fn ended_entries<'a>(&self, ended: impl Iterator<Item = (&'a str, &'a Lease)>) -> Vec<Entry> {
+        let (now, counts) = (Instant::now(), &self.state.lock().counts);
+        ended.map(|(id, lease)| counts.entry(now, &id.into(), lease)).collect()
+    }
+
+    /// The shared backend knows these leases from now on.
+    pub(super) fn entered(&self, entries: &[Entry]) {
+        self.state.lock().counts.entered(entries);
+    }
+
+    /// What the shared backend said last of the counters that leases alone do not make up.
+    pub(super) fn views(&self) -> Vec<Learnt> {
+        self.state.lock().counts.views(Instant::now())
+    }
+
+    /// Another server's clock may be behind.
+    pub(super) fn forget_moments(&self) {
+        self.state.lock().counts.forget_moments();
+    }
+
+    /// The shared backend ended these leases at this moment.
+    pub(super) fn given_back<'a>(&self, leases: impl Iterator<Item = &'a Lease>, moment: u64) {
+        let counts = &mut self.state.lock().counts;
+        leases.for_each(|lease| counts.given_back(lease, moment));
+    }
+
     /// Takes over what the shared backend says, so that counting goes on from there when it goes away.
     pub(super) fn learn(&self, told: impl IntoIterator<Item = Learnt>) {
         let now = Instant::now();
@@ -118,6 +150,11 @@ impl Memory {
         self.state.lock().breakers.untold(Now::read())
     }
 
+    /// All of them, as they are known here.
+    pub(super) fn all_circuits(&self) -> Vec<Circuit> {
+        self.state.lock().breakers.list(Now::read())
+    }
+
     pub(super) fn replace_circuits(&self, shared: &[Circuit]) {
         self.state.lock().breakers.replace(Now::read(), shared);
     }
@@ -144,7 +181,7 @@ impl Counters for Memory {
     }
 
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        Ok(self.state.lock().breakers.list(Now::read()))
+        Ok(self.all_circuits())
     }
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {

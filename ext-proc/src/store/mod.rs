@@ -109,8 +109,8 @@ impl<T: KeyStore + Directory + Ledger> Database for T {}
 
 /// Deadline of every call to Redis: a request waits no longer for its counters.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(20);
-/// How often a lost Redis is asked whether it is back.
-const PROBE: Duration = Duration::from_millis(500);
+/// How often a lost Redis is asked whether it is back, and a present one whether it still has its data.
+const PROBE: Duration = Duration::from_millis(250);
 /// Largest amount of one charge (a million dollars in nano-dollars): no upstream's numbers overflow a counter.
 const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 /// Longest cooldown, whatever an upstream's `retry-after` says.
@@ -140,7 +140,9 @@ pub async fn open_database(backend: &DatabaseBackend) -> Result<Arc<dyn Database
 pub async fn open_counters(backend: &CounterBackend) -> Result<Arc<dyn Counters>, StoreError> {
     match backend {
         CounterBackend::Memory => Ok(Arc::new(Memory::default())),
-        CounterBackend::Redis { url, deadline, .. } => open_redis(url, *deadline, PROBE).await,
+        CounterBackend::Redis { url, deadline, fail_closed } => {
+            open_redis(url, *deadline, PROBE, *fail_closed).await
+        }
     }
 }
 
@@ -148,12 +150,8 @@ async fn open_redis(
     url: &Secret,
     deadline: Duration,
     probe: Duration,
+    fail_closed: bool,
 ) -> Result<Arc<dyn Counters>, StoreError> {
     let redis = Arc::new(RedisCounters::new(url, deadline)?);
-    let connected = redis.connect().await;
-    let counters = Resilient::new(redis, probe);
-    if let Err(error) = connected {
-        counters.lost(&error);
-    }
-    Ok(Arc::new(counters))
+    Ok(Arc::new(Resilient::open(redis, probe, fail_closed).await))
 }

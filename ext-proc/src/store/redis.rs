@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -14,9 +15,11 @@ use super::{
 use crate::config::Secret;
 
 mod encode;
+mod restore;
 mod script;
 
 pub(super) use encode::{Settled, Told};
+pub(super) use restore::Joined;
 use script::{Call, Script};
 
 const BACKEND: &str = "redis";
@@ -40,7 +43,7 @@ pub struct RedisCounters {
     deadline: Duration,
     scripts: Scripts,
     /// What the server's data is known by; empty before it was asked.
-    epoch: ArcSwap<String>,
+    epoch: ArcSwap<Arc<str>>,
 }
 
 struct Scripts {
@@ -50,6 +53,8 @@ struct Scripts {
     observe: Script,
     circuits: Script,
     samples: Script,
+    join: Script,
+    restore: Script,
 }
 
 impl RedisCounters {
@@ -64,8 +69,10 @@ impl RedisCounters {
             observe: Script::new(include_str!("lua/observe.lua")),
             circuits: Script::new(include_str!("lua/circuits.lua")),
             samples: Script::new(include_str!("lua/samples.lua")),
+            join: Script::new(include_str!("lua/join.lua")),
+            restore: Script::new(include_str!("lua/restore.lua")),
         };
-        Ok(Self { client, connection, deadline, scripts, epoch: ArcSwap::default() })
+        Ok(Self { client, connection, deadline, scripts, epoch: ArcSwap::from_pointee("".into()) })
     }
 
     /// Waits for the first connection, at most as long as one attempt takes.
@@ -94,6 +101,14 @@ impl RedisCounters {
     }
 
     async fn run<T: ::redis::FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
+        self.run_within(call, self.deadline).await
+    }
+
+    async fn run_within<T: ::redis::FromRedisValue>(
+        &self,
+        call: &Call<'_>,
+        limit: Duration,
+    ) -> Result<T, StoreError> {
         let twice = async {
             match call.run(&mut self.connection()).await {
                 // Redis closed an idle connection: no reason to degrade. Twice is once for reservations and
@@ -102,7 +117,7 @@ impl RedisCounters {
                 answer => answer,
             }
         };
-        self.limited(self.deadline, twice).await
+        self.limited(limit, twice).await
     }
 
     /// A connection whose peer vanished without a word never fails by itself: take a new one.
@@ -130,8 +145,8 @@ impl RedisCounters {
         &self,
         settlements: &[Settlement],
         unknown: impl Fn(usize) -> bool,
-    ) -> Result<Settled, StoreError> {
-        let mut settled = Settled::default();
+    ) -> Result<encode::Settled, StoreError> {
+        let mut settled = encode::Settled::default();
         for chunk in settlements.chunks(BATCH) {
             let mut call = self.scripts.settle.call(&self.epoch.load());
             call.command.arg(chunk.len());

@@ -3,7 +3,8 @@
 --          ARGV[1], the prefix with the hash tag, hence in the same slot.
 -- ARGV[2]  the epoch that the caller knows, '' to ask no questions. A server that lost its data has another one, or none.
 -- A lease is a hash: '' -> index of the candidate, '?' -> deployment that it probes, counter -> amount that is held,
--- '!' and counter -> settled already while the lease stays.
+-- '!' and counter -> settled already while the lease stays, '~' -> counters that were charged again when the lease was
+-- brought back to a server without data.
 local LEASES, P = KEYS[1], ARGV[1]
 if ARGV[2] ~= '' and redis.call('GET', P .. 'epoch') ~= ARGV[2] then
   return redis.error_reply('EPOCH the data is another or gone')
@@ -55,7 +56,7 @@ end
 -- Is this field of a lease a counter?
 local function is_counter(field)
   local first = string.byte(field)
-  return first and first ~= 33 and first ~= 63
+  return first and first ~= 33 and first ~= 63 and first ~= 126
 end
 
 local function take_back(id)

@@ -43,6 +43,8 @@ for i = 1, number() do
   else
     if runs then
       redis.call('ZREM', LEASES, id)
+      -- Nobody brings it back again.
+      if not unknown and redis.call('HEXISTS', P .. 'lease:' .. id, '~') == 1 then first_time(id) end
       take_back(id)
     end
     if unknown then settled = first_time(id) end

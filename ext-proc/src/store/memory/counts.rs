@@ -34,6 +34,8 @@ pub(super) struct Value {
     /// What the shared backend said last, and when. The room that it left is shared out when it goes away.
     pub(super) shared: u64,
     pub(super) moment: u64,
+    /// Nothing but what leases hold is on it (requests in flight), as far as is known here.
+    pub(super) level: bool,
 }
 
 /// What a lease holds of one counter.
@@ -56,6 +58,19 @@ pub(in super::super) struct Lease {
     pub(in super::super) deadline: Instant,
     /// Unknown to the shared backend.
     pub(in super::super) local: bool,
+}
+
+impl Lease {
+    /// Holds nothing of these counters, but knows where they begin.
+    pub(in super::super) fn of_nothing(counters: &[Charge]) -> Self {
+        let held = |charge: &Charge| {
+            let Charge { counter, ttl, .. } = charge.clone();
+            Held { counter, amount: 0, ttl, level: false }
+        };
+        let charges = counters.iter().map(held).collect();
+        let deadline = Instant::now();
+        Self { charges, settled: Vec::new(), candidate: 0, probe: None, deadline, local: true }
+    }
 }
 
 /// The part of the room left that a replica may use while it counts alone: a `replicas`-th, those of lower `rank` the
@@ -315,6 +330,11 @@ impl Counts {
             }
             values.push(self.add(now, &limited.counter, amount, limited.ttl));
             let level = limited.counter.window == 0 && !limited.shrink && limited.seed == Seed::Zero;
+            if limited.counter.window == 0
+                && let Some(known) = self.counters.get_mut(&limited.counter)
+            {
+                known.level = level;
+            }
             held.push(Held { counter: limited.counter.clone(), amount, ttl: limited.ttl, level });
         }
         let probe: Option<Arc<str>> = candidate.and_then(|c| c.probe.as_deref()).map(Into::into);
@@ -374,7 +394,8 @@ impl Counts {
             return known.value;
         }
         // Absent, or expired and not swept yet; a queue entry that is left over is harmless.
-        self.counters.insert(counter.clone(), Value { value: amount, expires, shared: 0, moment: 0 });
+        let fresh = Value { value: amount, expires, shared: 0, moment: 0, level: counter.window == 0 };
+        self.counters.insert(counter.clone(), fresh);
         self.expiries.insert((expires, counter.clone()));
         amount
     }

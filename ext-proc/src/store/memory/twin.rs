@@ -1,14 +1,85 @@
 //! What the counters of this process follow of the shared ones, to go on from there when those go away.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::{Admission, Admitted, Counter};
-use super::Counts;
+use super::counts::{Held, Lease};
+use super::{Counts, Learnt};
 
 /// How long a value that was only read, never charged here, is kept. Longer than the longest common window.
 pub(in super::super) const LEARNT_TTL: Duration = Duration::from_secs(120);
 
+/// A lease to be made known to the shared backend.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Entry {
+    pub(in super::super) id: Arc<str>,
+    pub(in super::super) left: Duration,
+    pub(in super::super) candidate: usize,
+    pub(in super::super) probe: Option<Arc<str>>,
+    /// With the value at which each counter begins that the backend does not have.
+    pub(in super::super) charges: Vec<(Held, u64)>,
+}
+
 impl Counts {
+    /// Leases that run, those that the shared backend does not know (`local`) or those that it knows.
+    pub(crate) fn entries(&self, now: Instant, local: bool) -> Vec<Entry> {
+        let wanted = self.leases.iter().filter(|(_, lease)| lease.local == local && lease.deadline > now);
+        wanted.map(|(id, lease)| self.entry(now, id, lease)).collect()
+    }
+
+    pub(crate) fn entry(&self, now: Instant, id: &Arc<str>, lease: &Lease) -> Entry {
+        let begin = |held: &Held| match self.counters.get(&held.counter) {
+            Some(known) if !held.level && known.expires > now => known.shared,
+            _ => 0,
+        };
+        Entry {
+            id: Arc::clone(id),
+            left: lease.deadline.saturating_duration_since(now),
+            candidate: lease.candidate,
+            probe: lease.probe.clone(),
+            charges: lease.charges.iter().map(|held| (held.clone(), begin(held))).collect(),
+        }
+    }
+
+    /// The shared backend knows these leases from now on.
+    pub(crate) fn entered(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            if let Some(lease) = self.leases.get_mut(&entry.id) {
+                lease.local = false;
+            }
+        }
+    }
+
+    /// What the shared backend said of every counter that is more than what is in flight.
+    pub(crate) fn views(&self, now: Instant) -> Vec<Learnt> {
+        let told =
+            self.counters.iter().filter(|(_, known)| known.moment > 0 && !known.level && known.expires > now);
+        let view = |(counter, known): (&Counter, &super::counts::Value)| Learnt {
+            counter: counter.clone(),
+            value: known.shared,
+            moment: known.moment,
+            ttl: known.expires - now,
+        };
+        told.map(view).collect()
+    }
+
+    /// Whatever is told next is newer than what is known.
+    pub(crate) fn forget_moments(&mut self) {
+        for known in self.counters.values_mut() {
+            known.moment = known.moment.min(1);
+        }
+    }
+
+    /// The shared backend ended a lease at this moment, that held this: what is in flight is not told with the answer.
+    pub(crate) fn given_back(&mut self, lease: &Lease, moment: u64) {
+        for held in &lease.charges {
+            if let Some(known) = self.counters.get_mut(&held.counter).filter(|known| known.moment < moment) {
+                known.shared = known.shared.saturating_sub(held.amount);
+            }
+        }
+    }
+
     /// Enters what the shared backend admitted, without asking again, and the values that it tells: of the required
     /// counters, then of the candidate's; and what it charged on the limits that shrink.
     pub(crate) fn enter(
