@@ -32,7 +32,6 @@ pub use row::row;
 use spool::Spool;
 use writer::{Flush, Writer};
 
-use crate::prices::PriceTable;
 use crate::routing::SnapshotHandle;
 use crate::store::Database;
 
@@ -46,8 +45,6 @@ pub struct BooksOptions {
     pub database: Arc<dyn Database>,
     /// For deployments and their prices.
     pub snapshot: SnapshotHandle,
-    /// Prices of models behind wildcards.
-    pub prices: PriceTable,
     /// Longest time a row waits before it is written (`proxy_batch_write_at`).
     pub interval: Duration,
 }
@@ -98,7 +95,6 @@ pub struct BooksStatus {
 pub struct Books {
     spool: Spool,
     snapshot: SnapshotHandle,
-    prices: PriceTable,
     flushes: mpsc::Sender<Flush>,
     bell: Arc<Notify>,
     last_error: Arc<Mutex<Option<String>>>,
@@ -126,7 +122,7 @@ impl Books {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(options: BooksOptions, limits: SpoolLimits) -> Result<Arc<Self>, BooksError> {
-        let BooksOptions { dir, database, snapshot, prices, interval } = options;
+        let BooksOptions { dir, database, snapshot, interval } = options;
         let spool = Spool::open(&dir, limits)
             .map_err(|error| BooksError::Spool(format!("{}: {error}", dir.display())))?;
         let (flushes, receiver) = mpsc::channel(64);
@@ -141,7 +137,7 @@ impl Books {
             broken: 0,
         };
         let writer = tokio::spawn(writer.run(receiver));
-        Ok(Arc::new(Self { spool, snapshot, prices, flushes, bell, last_error, writer }))
+        Ok(Arc::new(Self { spool, snapshot, flushes, bell, last_error, writer }))
     }
 
     /// Returns when the whole batch is on disk; the number of records. Records may come twice.
@@ -153,7 +149,7 @@ impl Books {
             return Ok(0);
         }
         let snapshot = self.snapshot.load_full();
-        let rows: Vec<_> = records.iter().map(|record| row(record, &snapshot, &self.prices)).collect();
+        let rows: Vec<_> = records.iter().map(|record| row(record, &snapshot)).collect();
         self.spool.append(&rows).await?;
         if self.spool.inventory().lock().rows() >= BATCH as u64 {
             self.bell.notify_one();

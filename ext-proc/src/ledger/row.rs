@@ -1,24 +1,25 @@
 //! From a usage record to a row of the ledger.
 
 use attache_llm::contract::{AttemptOutcome, AttemptRecord, UsageRecord};
-use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 use sha2::{Digest, Sha256};
 
-use crate::prices::PriceTable;
-use crate::routing::{Deployment, Snapshot};
+use crate::limits::Owner;
+use crate::routing::{self, Deployment, Snapshot};
 use crate::store::SpendRow;
 
 /// The ledger's row of one finished request, priced with the snapshot in force.
 ///
 /// Tokens and cost are summed over every attempt that reports usage: a stream that failed after some tokens is
-/// paid for as well. The cost is unknown (`None`) when one of these attempts has no known price. A wildcard's deployment
-/// has no price of its own: `prices` knows the model that it was asked for.
+/// paid for as well. The cost is unknown (`None`) when one of these attempts has no known price. The row is charged to
+/// everyone in whose name the request was made, as the decision knew them.
 #[must_use]
-pub fn row(record: &UsageRecord, snapshot: &Snapshot, prices: &PriceTable) -> SpendRow {
+pub fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
     let answering = answering(&record.attempts);
     let deployment = answering.and_then(|attempt| snapshot.deployments.get(&attempt.deployment));
     let total = total_usage(&record.attempts);
+    let owner = record.owner.as_deref().and_then(|text| Owner::decode(text, &record.key));
+    let id = |id: fn(&Owner) -> Option<&str>| owner.as_ref().and_then(id).map(str::to_owned);
     SpendRow {
         call_id: call_id(record),
         request_id: record.request_id.clone(),
@@ -30,6 +31,11 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot, prices: &PriceTable) -> Sp
         provider: deployment.map(|deployment| provider_name(&deployment.meta)).unwrap_or_default(),
         provider_model: provider_model(answering, deployment.map(|deployment| &**deployment)),
         user: record.user.clone(),
+        user_id: id(Owner::user_id),
+        team_id: id(Owner::team_id),
+        organization_id: id(Owner::organization_id),
+        tags: owner.as_ref().map(Owner::tags).unwrap_or_default(),
+        charged: owner.as_ref().map(Owner::charged).unwrap_or_default(),
         stream: record.stream,
         status: record.status,
         outcome: outcome(record, answering).to_owned(),
@@ -41,11 +47,10 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot, prices: &PriceTable) -> Sp
         cached_tokens: total.cached,
         reasoning_tokens: total.reasoning,
         estimated: total.estimated,
-        cost_nanos: cost(&record.attempts, snapshot, prices),
+        cost_nanos: routing::cost(snapshot, &record.attempts).map(|nanos| i64::try_from(nanos).unwrap_or(i64::MAX)),
         start_us: record.start_us,
         duration_us: record.duration_us,
         first_event_us: record.first_event_us,
-        ..SpendRow::default()
     }
 }
 
@@ -108,28 +113,6 @@ fn total_usage(attempts: &[AttemptRecord]) -> Usage {
 fn provider_model(attempt: Option<&AttemptRecord>, deployment: Option<&Deployment>) -> String {
     let asked = attempt.and_then(|attempt| attempt.model.as_deref());
     asked.or(deployment.map(|deployment| deployment.meta.model.as_str())).unwrap_or_default().to_owned()
-}
-
-/// Price of an attempt: the deployment's, else that of the model it was asked for.
-fn price(attempt: &AttemptRecord, deployment: &Deployment, prices: &PriceTable) -> Option<Price> {
-    let listed = || prices.lookup_for(deployment.provider_name, attempt.model.as_deref()?)?.price;
-    deployment.meta.price.or_else(listed)
-}
-
-fn cost(attempts: &[AttemptRecord], snapshot: &Snapshot, prices: &PriceTable) -> Option<i64> {
-    let mut sum = 0_u64;
-    for attempt in attempts {
-        match &attempt.usage {
-            Some(usage) => {
-                let deployment = snapshot.deployments.get(&attempt.deployment)?;
-                sum = sum.saturating_add(price(attempt, deployment, prices)?.cost(usage));
-            }
-            // A whole answer that nobody counted: its cost is unknown, not nothing.
-            None if attempt.outcome == AttemptOutcome::Complete => return None,
-            None => {}
-        }
-    }
-    Some(i64::try_from(sum).unwrap_or(i64::MAX))
 }
 
 /// The provider's name as its enum is written (`openai`, `azure`).

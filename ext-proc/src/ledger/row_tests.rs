@@ -5,10 +5,12 @@ use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 
+use std::sync::Arc;
+
 use crate::prices::PriceTable;
 use crate::store::SpendRow;
 
-fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
+fn snapshot_of(snapshot: Snapshot) -> Snapshot {
     super::row(record, snapshot, &PriceTable::embedded())
 }
 

@@ -12,7 +12,6 @@ use super::row_tests::{config, record};
 use super::segment::{self, Segment};
 use super::{Books, BooksError, BooksOptions, SpoolLimits};
 use crate::keys::double::{Double, Fault};
-use crate::prices::PriceTable;
 use crate::store::{Database, SpendRow};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -20,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 fn open_with(dir: &Path, database: Arc<dyn Database>, interval: Duration, limits: SpoolLimits) -> Arc<Books> {
     let snapshot = Arc::new(ArcSwap::from_pointee(config()));
     Books::open_with(
-        BooksOptions { dir: dir.join("spool"), database, snapshot, prices: PriceTable::default(), interval },
+        BooksOptions { dir: dir.join("spool"), database, snapshot, interval },
         limits,
     )
     .unwrap()

@@ -65,7 +65,7 @@ impl Estimate {
     }
 
     /// Nano-dollars; an unknown price is nothing.
-    fn cost(self, price: Option<Price>) -> u64 {
+    pub(super) fn cost(self, price: Option<Price>) -> u64 {
         let usage = Usage { prompt: self.input, completion: self.completion, ..Usage::default() };
         price.map_or(0, |price| price.cost(&usage))
     }

@@ -101,7 +101,7 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
 
 /// As long as the plan may take, whoever is chosen: where everyone has limits there is one attempt per pass, else as many
 /// as a plan may have. The request is held within it.
-fn lease(request: &Request<'_>, legs: &[Leg<'_>]) -> Duration {
+pub(super) fn lease(request: &Request<'_>, legs: &[Leg<'_>]) -> Duration {
     let (mut longest, mut limited) = (Duration::ZERO, true);
     for leg in legs {
         for (at, member) in leg.members.iter().enumerate() {

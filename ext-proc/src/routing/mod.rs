@@ -2,8 +2,10 @@
 //! answer as a value.
 //!
 //! ```text
-//! decide()   names    model -> group (alias, id, wildcard), with the key's access
+//! decide()   caller   everyone behind the key, blocked or not, what their settings make of the question
+//!            names    model -> group (alias, id, wildcard), with the key's access
 //!            legs     tiers of the group and of its fallbacks (chain), their candidates in the strategy's order
+//!            bill     the caller's limits, beside those of the deployments
 //!            choose   the first step: as it is, or by one atomic admission
 //!            steps    the plan: what may follow without asking, and where each class of error goes (walk)
 //! explain()  the same, told instead of done
@@ -20,8 +22,10 @@ use arc_swap::ArcSwap;
 
 mod access;
 mod admission;
+mod bill;
 mod breakers;
 mod budget;
+mod caller;
 mod candidates;
 mod chain;
 mod choose;
@@ -47,11 +51,11 @@ pub(crate) mod tests;
 pub use access::Access;
 pub use breakers::{Breaker, Breakers, REFRESH_INTERVAL};
 pub use decide::{Context, Keys, decide};
-pub use decision::{Decision, PlanStep, Timeouts, Verdict};
+pub use decision::{Alert, Decision, PlanStep, Timeouts, Verdict};
 pub use explain::{Explanation, explain};
 pub use observe::observe;
 pub use probes::{Health, Probes};
-pub use settle::{Settled, settle};
+pub use settle::{Settled, cost, settle};
 pub use snapshot::{
     Affinity, Budget, CounterNames, Deployment, Group, LatencyArgs, RetryPolicy, Snapshot, Strategy, TagRules,
 };

@@ -19,6 +19,16 @@ pub(super) fn keys_away(error: &StoreError) -> ApiError {
     ApiError::auth_unavailable().with_internal(error.to_string())
 }
 
+/// Limits are enforced or nothing goes (`fail_closed_rate_limit_enforcement`).
+pub(super) fn counters_away(error: &StoreError) -> ApiError {
+    ApiError::limits_unavailable().with_internal(error.to_string())
+}
+
+/// Budgets are enforced or nothing goes (`fail_closed_budget_enforcement`).
+pub(super) fn spend_unknown(error: &StoreError) -> ApiError {
+    ApiError::limits_unavailable().with_internal(error.to_string())
+}
+
 /// Nobody is left who could serve the request. `full`: somebody could, but has no room.
 pub(super) fn nobody(
     request: &Request<'_>,

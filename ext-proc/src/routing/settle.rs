@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attache_llm::class::ErrorClass;
-use attache_llm::contract::{AttemptOutcome, AttemptRecord, Replan, UsageRecord};
+use attache_llm::contract::{Ask, AttemptOutcome, AttemptRecord, Replan, UsageRecord};
 use attache_llm::usage::Usage;
 
 use super::admission::{Meter, Slot, Used, kinds};
 use super::observe::{class_of, observe_all, outcomes};
 use super::{Breakers, Deployment, LatencyArgs, Snapshot, Speeds, Strategy};
-use crate::store::{Counters, Sample, Settlement, Speed};
+use crate::limits::{self, Owner};
+use crate::store::{Charge, Counter, Counters, Sample, Settlement, Speed};
 
 /// A timeout counts as this slow (LiteLLM's penalty), microseconds.
 const TIMED_OUT: u64 = 1_000_000_000;
@@ -59,19 +60,19 @@ async fn settle_reservations(
     let mut at = Vec::new();
     let mut settlements = Vec::new();
     for (index, record) in records.iter().enumerate() {
-        let Some(slot) = record.reservation.as_deref().and_then(|id| Slot::parse(id, &record.call_id)) else {
-            continue;
-        };
-        at.push(index);
-        settlements.push(settlement(snapshot, &slot, &record.attempts));
+        for settlement in of_record(snapshot, record) {
+            at.push(index);
+            settlements.push(settlement);
+        }
     }
     if settlements.is_empty() {
         return settled;
     }
     match counters.settle_all(&settlements).await {
         Ok(known) => {
-            for (index, known) in at.into_iter().zip(known) {
-                settled[index] = if known { Settled::Done } else { Settled::Before };
+            at.iter().for_each(|&index| settled[index] = Settled::Before);
+            for (index, _) in at.into_iter().zip(known).filter(|(_, known)| *known) {
+                settled[index] = Settled::Done;
             }
         }
         Err(error) => {
@@ -80,6 +81,56 @@ async fn settle_reservations(
         }
     }
     settled
+}
+
+/// One settlement for a request of one pass. After more of them the caller's limits are still held by the first pass's
+/// reservation, beside that of the last pass.
+fn of_record(snapshot: &Snapshot, record: &UsageRecord) -> impl Iterator<Item = Settlement> {
+    let slot = record.reservation.as_deref().and_then(|id| Slot::parse(id, &record.call_id));
+    let deployment = slot.map(|slot| settlement(snapshot, &slot, &record.attempts));
+    let owner = record.owner.as_deref().and_then(|text| Owner::decode(text, &record.key));
+    let owner = owner.filter(Owner::counts_something);
+    let owner = owner.map(|owner| owner.settlement(&record.call_id, &used(snapshot, record)));
+    match (deployment, owner) {
+        (Some(mut one), Some(owner)) if one.id == owner.id => {
+            one.actual.extend(owner.actual);
+            [Some(one), None]
+        }
+        both => [both.0, both.1],
+    }
+    .into_iter()
+    .flatten()
+}
+
+/// What the caller used: one request, however often it was tried, and the tokens of every attempt. Money as the ledger's
+/// row has it, so that counters and ledger agree.
+fn used(snapshot: &Snapshot, record: &UsageRecord) -> limits::Used {
+    let usages = || record.attempts.iter().filter_map(|attempt| attempt.usage);
+    limits::Used {
+        requests: 1,
+        input: usages().fold(0, |sum, usage| sum.saturating_add(usage.prompt)),
+        output: usages().fold(0, |sum, usage| sum.saturating_add(usage.completion)),
+        nanos: cost(snapshot, &record.attempts).unwrap_or(0),
+    }
+}
+
+/// What a request cost, nano-dollars: the sum over every attempt that reports usage, since a stream that failed after some
+/// tokens is paid for as well. `None` when one of these has no known price, or when nobody counted a whole answer.
+#[must_use]
+pub fn cost(snapshot: &Snapshot, attempts: &[AttemptRecord]) -> Option<u64> {
+    let mut sum = 0_u64;
+    for attempt in attempts {
+        match &attempt.usage {
+            Some(usage) => {
+                let deployment = snapshot.deployments.get(&attempt.deployment)?;
+                let price = snapshot.price(deployment, attempt.model.as_deref())?;
+                sum = sum.saturating_add(price.cost(usage));
+            }
+            None if attempt.outcome == AttemptOutcome::Complete => return None,
+            None => {}
+        }
+    }
+    Some(sum)
 }
 
 /// What the reserved deployment got in the reserved pass: it is where the pass began. Other deployments of the plan had
@@ -114,22 +165,31 @@ fn tokens(usage: &Usage) -> u64 {
 }
 
 /// Settles the pass before a replan, apart from the request path: its attempts all failed and used no tokens that
-/// anyone told of.
+/// anyone told of. What the first pass holds of the caller's limits stays held.
 pub(super) fn replanned(
     snapshot: &Arc<Snapshot>,
     counters: &Arc<dyn Counters>,
-    call_id: &str,
+    ask: &Ask,
     replan: &Replan,
 ) {
-    let Some(slot) = replan.reservation.as_deref().and_then(|id| Slot::parse(id, call_id)) else { return };
+    let reservation = replan.reservation.as_deref();
+    let Some(slot) = reservation.and_then(|id| Slot::parse(id, &ask.call_id)) else { return };
     let of_pass = || replan.tried.iter().filter(|t| t.pass == slot.pass);
     let first = of_pass().next().and_then(|t| snapshot.deployments.get(&t.deployment));
+    let owner = replan.owner.as_deref().and_then(|text| Owner::decode(text, &ask.key));
+    let stays = slot.pass == 0 && owner.is_some_and(|owner| owner.counts_something());
     let settlement = match first {
         Some(deployment) => {
             let own = of_pass().filter(|t| t.deployment == deployment.meta.id);
             let used = Used { requests: own.count() as u64, ..Used::default() };
-            ended(snapshot, &slot, deployment, used)
+            let mut settlement = ended(snapshot, &slot, deployment, used);
+            if stays {
+                let counter = Counter { base: Arc::clone(&deployment.counters.in_flight), window: 0 };
+                settlement.actual.push(Charge { counter, amount: 0, ttl: Duration::from_secs(60) });
+            }
+            Settlement { stays, ..settlement }
         }
+        None if stays => return,
         None => Settlement::end(slot.id(), Vec::new()),
     };
     let counters = Arc::clone(counters);

@@ -176,7 +176,6 @@ pub(super) async fn run(
         dir: options.data_dir.join("spool"),
         database: Arc::clone(&database),
         snapshot: Arc::clone(&snapshot),
-        prices: options.prices.clone(),
         interval: Duration::from_secs(config.general_settings.proxy_batch_write_at.max(1)),
     })?;
     let app = App::new(
