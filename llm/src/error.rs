@@ -345,6 +345,12 @@ impl ApiError {
         Self::gateway(503, "API keys cannot be verified right now. Try again shortly.").with_retry_after(1)
     }
 
+    /// 503: limits are enforced or nothing goes, and the counters do not answer.
+    #[must_use]
+    pub fn limits_unavailable() -> Self {
+        Self::gateway(503, "Limits cannot be checked right now. Try again shortly.").with_retry_after(1)
+    }
+
     /// 503: filter and sidecar speak different versions of their contract.
     #[must_use]
     pub fn version_mismatch(ours: u32, theirs: u32) -> Self {

@@ -5,14 +5,9 @@ use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 
-use std::sync::Arc;
-
+use super::row;
 use crate::prices::PriceTable;
 use crate::store::SpendRow;
-
-fn snapshot_of(snapshot: Snapshot) -> Snapshot {
-    super::row(record, snapshot, &PriceTable::embedded())
-}
 
 use crate::config::Secret;
 use crate::routing::{Deployment, Group, Snapshot};
@@ -221,6 +216,7 @@ fn a_wildcards_model_is_priced_by_the_table_and_a_listed_price_wins() {
     let mut snapshot = config();
     let mut meta = snapshot.deployments["a"].meta.clone();
     (meta.model, meta.price) = ("*".to_owned(), None);
+    snapshot.prices = Some(Arc::new(PriceTable::embedded()));
     let wildcard = |meta: &DeploymentMeta| Arc::new(Deployment::new(meta.clone()));
     snapshot.deployments.insert("a".to_owned(), wildcard(&meta));
     let mut record = record("1");

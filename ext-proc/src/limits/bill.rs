@@ -481,6 +481,13 @@ impl Bill {
         }
     }
 
+    /// The ledger does not answer: the counter of the required limit `at` begins with nothing.
+    pub fn seed_unknown(&mut self, at: usize) {
+        if let Some(limited) = self.required.get_mut(at) {
+            limited.seed = Seed::Known(0);
+        }
+    }
+
     /// Is the required limit `at` a budget, so that a cheaper model may help?
     #[must_use]
     pub fn is_budget(&self, at: usize) -> bool {

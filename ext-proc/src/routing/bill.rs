@@ -162,9 +162,9 @@ impl<'a> Bills<'a> {
                 return Err(NoPlace::Over(refusal::spend_unknown(&error).into()));
             }
             Err(error) => {
-                tracing::warn!(%error, "the ledger is away and so are counters: budgets begin with what is known here");
+                tracing::warn!(%error, "the ledger is away and so are counters: budgets begin with nothing");
                 for question in &questions {
-                    bill.seed_known(question.at);
+                    bill.seed_unknown(question.at);
                 }
             }
         }

@@ -6,6 +6,7 @@ use attache_llm::contract::Ask;
 use attache_llm::error::ApiError;
 
 use super::{Context, refusal};
+use crate::admin::{RouteGroup, allows};
 use crate::entity::Principal;
 use crate::keys::Who;
 use crate::limits;
@@ -16,7 +17,14 @@ pub(super) async fn caller(context: &Context<'_>, ask: &Ask, now_ms: u64) -> Res
     let who = Who { end_user: ask.user.as_deref(), tags: &ask.wishes.tags };
     let found = context.keys.principal(&ask.key, &who).await.map_err(|error| refusal::keys_away(&error))?;
     let principal = found.ok_or_else(ApiError::unknown_key)?;
-    limits::check(&principal, &context.snapshot.limits, ask.endpoint.path(), now_ms)?;
+    limits::check(&principal, now_ms)?;
+    limits::require_user(&context.snapshot.limits, &principal)?;
+    if let Some(key) = &principal.key {
+        let path = ask.endpoint.path();
+        if !allows(&key.entity.settings.allowed_routes, path, RouteGroup::Llm) {
+            return Err(ApiError::route_forbidden(path));
+        }
+    }
     Ok(principal)
 }
 

@@ -141,7 +141,7 @@ pub(super) fn request<'a>(
     Request {
         snapshot: &context.snapshot,
         ask,
-        access: Access::of_all(limits::lists(principal).into_iter().map(|(_, models)| models)),
+        access: Access::of_all(limits::lists(principal).into_iter().map(|list| list.models)),
         live: context.live,
         circuits: context.breakers.view(),
         speeds: context.speeds,
