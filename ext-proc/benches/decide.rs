@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use attache::entity::Principal;
+use attache::keys::Who;
+use attache::limits::Question;
 use attache::routing::{
     Breakers, Context, Deployment, Group, Keys, LiveClusters, Probes, Snapshot, Speeds, Strategy, decide,
 };
-use attache::store::{Charge, Counter, Counters, KeyRow, Memory, Settlement, StoreError};
+use attache::store::{Charge, Counter, Counters, Memory, Settlement, StoreError, UsageSum};
 use attache_llm::contract::{Ask, DeploymentMeta, MASTER_KEY_HASH, VERSION, Wishes};
 use attache_llm::path::Endpoint;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -38,8 +41,12 @@ struct NoKeys;
 
 #[async_trait]
 impl Keys for NoKeys {
-    async fn row(&self, _: &str) -> Result<Option<Arc<KeyRow>>, StoreError> {
-        Ok(None)
+    async fn principal(&self, id: &str, _: &Who<'_>) -> Result<Option<Principal>, StoreError> {
+        Ok((id == MASTER_KEY_HASH).then(Principal::default))
+    }
+
+    async fn used(&self, questions: &[Question]) -> Result<Vec<UsageSum>, StoreError> {
+        Ok(vec![UsageSum::default(); questions.len()])
     }
 }
 

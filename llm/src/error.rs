@@ -345,6 +345,13 @@ impl ApiError {
         Self::gateway(503, "API keys cannot be verified right now. Try again shortly.").with_retry_after(1)
     }
 
+    /// 403: the key's `allowed_routes` do not name this one.
+    #[must_use]
+    pub fn route_not_allowed(path: &str) -> Self {
+        Self::client(403, "permission_error", format!("This key may not call {path} (`allowed_routes`)."))
+            .with_code("route_not_allowed")
+    }
+
     /// 503: limits are enforced or nothing goes, and the counters do not answer.
     #[must_use]
     pub fn limits_unavailable() -> Self {

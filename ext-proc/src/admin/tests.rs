@@ -17,7 +17,6 @@ use crate::keys::double::Double;
 use crate::keys::{KeyDirectory, hash};
 use crate::ledger::row_tests::{config, record};
 use crate::ledger::{Books, BooksOptions};
-use crate::prices::PriceTable;
 use crate::routing::{Deployment, Group, Health, LiveClusters, Snapshot, now_ms};
 use crate::server::RouterState;
 use crate::store::{Circuit, Database, DatabaseBackend, Memory, Transition, open_database};
@@ -96,7 +95,6 @@ impl World {
             dir: spool,
             database: database.clone(),
             snapshot: snapshot.clone(),
-            prices: PriceTable::default(),
             interval,
         };
         let books = Books::open(options).unwrap();

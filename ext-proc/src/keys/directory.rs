@@ -16,8 +16,9 @@ use super::workloads::{Aliases, Stand, Workloads};
 use super::{feed, hash, mask};
 use crate::config::{IdentityRule, Secret};
 use crate::entity::{Entity, EntityKind, EntityRef, Holder, Principal, member_id};
+use crate::limits::Question;
 use crate::routing::{self, now_ms};
-use crate::store::{Database, Directory, KeyRow, StoreError};
+use crate::store::{Database, Directory, KeyRow, StoreError, UsageSum};
 
 /// Everyone who may call, by the hash of the key, and everyone behind them.
 pub struct KeyDirectory {
@@ -230,11 +231,26 @@ pub fn database_away(error: &StoreError) -> ApiError {
 
 #[async_trait]
 impl routing::Keys for KeyDirectory {
-    async fn row(&self, id: &str) -> Result<Option<Arc<KeyRow>>, StoreError> {
-        Self::row(self, id).await
-    }
-
     async fn principal(&self, id: &str, who: &Who<'_>) -> Result<Option<Principal>, StoreError> {
         Self::principal(self, id, who).await
+    }
+
+    async fn used(&self, questions: &[Question]) -> Result<Vec<UsageSum>, StoreError> {
+        let store = &self.cache.store;
+        let stored: Vec<EntityRef> =
+            questions.iter().filter(|q| q.since_s.is_none()).map(|q| q.of.clone()).collect();
+        let used: Vec<(EntityRef, u64)> =
+            questions.iter().filter_map(|q| Some((q.of.clone(), q.since_s?))).collect();
+        let entities = if stored.is_empty() { Vec::new() } else { store.entities(&stored).await? };
+        let mut sums = if used.is_empty() { Vec::new() } else { store.usage(&used).await? }.into_iter();
+        let answer = |question: &Question| match question.since_s {
+            Some(_) => sums.next().unwrap_or_default(),
+            None => {
+                let entity = entities.iter().find(|entity| entity.reference() == question.of);
+                let nanos = entity.map_or(0, |entity| u64::try_from(entity.spend_nanos).unwrap_or(0));
+                UsageSum { nanos, ..UsageSum::default() }
+            }
+        };
+        Ok(questions.iter().map(answer).collect())
     }
 }

@@ -47,7 +47,8 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
         cached_tokens: total.cached,
         reasoning_tokens: total.reasoning,
         estimated: total.estimated,
-        cost_nanos: routing::cost(snapshot, &record.attempts).map(|nanos| i64::try_from(nanos).unwrap_or(i64::MAX)),
+        cost_nanos: routing::cost(snapshot, &record.attempts)
+            .map(|nanos| i64::try_from(nanos).unwrap_or(i64::MAX)),
         start_us: record.start_us,
         duration_us: record.duration_us,
         first_event_us: record.first_event_us,

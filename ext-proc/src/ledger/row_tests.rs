@@ -7,7 +7,6 @@ use attache_llm::usage::Usage;
 
 use super::row;
 use crate::prices::PriceTable;
-use crate::store::SpendRow;
 
 use crate::config::Secret;
 use crate::routing::{Deployment, Group, Snapshot};

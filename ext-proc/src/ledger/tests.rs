@@ -18,11 +18,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 fn open_with(dir: &Path, database: Arc<dyn Database>, interval: Duration, limits: SpoolLimits) -> Arc<Books> {
     let snapshot = Arc::new(ArcSwap::from_pointee(config()));
-    Books::open_with(
-        BooksOptions { dir: dir.join("spool"), database, snapshot, interval },
-        limits,
-    )
-    .unwrap()
+    Books::open_with(BooksOptions { dir: dir.join("spool"), database, snapshot, interval }, limits).unwrap()
 }
 
 fn open(dir: &Path, database: &Arc<Double>) -> Arc<Books> {

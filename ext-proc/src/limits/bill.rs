@@ -453,7 +453,12 @@ impl Bill {
                 Source::Spend => None,
                 Source::Usage(since) => Some(since),
             };
-            Some(Question { at, of: line.of.clone(), since_s })
+            let mut of = line.of.clone();
+            if since_s.is_none() && of.kind == EntityKind::Key {
+                // Use is counted under the account, the spend is the key's own.
+                self.owner.key_id().clone_into(&mut of.id);
+            }
+            Some(Question { at, of, since_s })
         };
         unseeded.iter().filter_map(question).collect()
     }

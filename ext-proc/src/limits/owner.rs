@@ -253,6 +253,11 @@ impl Owner {
         out
     }
 
+    /// The key that asked; empty for the master key.
+    pub(super) fn key_id(&self) -> &str {
+        self.key.as_str()
+    }
+
     /// Is there something to settle?
     #[must_use]
     pub fn counts_something(&self) -> bool {

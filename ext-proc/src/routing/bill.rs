@@ -12,7 +12,7 @@ use super::request::Request;
 use super::{Context, refusal};
 use crate::entity::Principal;
 use crate::limits::{Bill, Demand, Owner, bill};
-use crate::store::{Admission, Admitted, Candidate, Pick, Place, StoreError};
+use crate::store::{Admission, Admitted, Candidate, Pick, Place};
 
 /// An admission, and the member (leg, place) of each of its candidates.
 type Question = (Admission, Vec<(usize, usize)>);
@@ -212,4 +212,3 @@ fn dearest(request: &Request<'_>, legs: &[Leg<'_>]) -> u64 {
     };
     leg.members.iter().map(cost).max().unwrap_or(0)
 }
-

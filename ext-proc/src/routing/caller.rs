@@ -6,7 +6,7 @@ use attache_llm::contract::Ask;
 use attache_llm::error::ApiError;
 
 use super::{Context, refusal};
-use crate::admin::{RouteGroup, allows};
+use crate::admin::routes_allowed::{RouteGroup, allows};
 use crate::entity::Principal;
 use crate::keys::Who;
 use crate::limits;
@@ -22,7 +22,7 @@ pub(super) async fn caller(context: &Context<'_>, ask: &Ask, now_ms: u64) -> Res
     if let Some(key) = &principal.key {
         let path = ask.endpoint.path();
         if !allows(&key.entity.settings.allowed_routes, path, RouteGroup::Llm) {
-            return Err(ApiError::route_forbidden(path));
+            return Err(ApiError::route_not_allowed(path));
         }
     }
     Ok(principal)

@@ -99,9 +99,10 @@ async fn attempt(
                     (chosen(legs, place), Reservation::held(Arc::clone(context.counters), id))
                 }
                 // Nobody keeps count: whoever comes first, without a reservation.
-                Ok(None) => {
-                    (chosen(legs, places.first().copied().unwrap_or_default()), Reservation::none(String::new()))
-                }
+                Ok(None) => (
+                    chosen(legs, places.first().copied().unwrap_or_default()),
+                    Reservation::none(String::new()),
+                ),
                 Err(super::bill::NoPlace::Full(full)) => {
                     let fullness = fullness(&request, &legs, &places, &full);
                     return Err(refusal::nobody(&request, &line.asked, &line.tally, Some(fullness)).into());

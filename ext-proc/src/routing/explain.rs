@@ -7,11 +7,13 @@ use attache_llm::error::ApiError;
 use serde::Serialize;
 
 use super::admission::{Kind, Meter, enforces, provider_budget};
+use super::caller::{adapted, caller};
 use super::candidates::{Excluded, Filter};
 use super::chain::{Way, chain};
 use super::choose::{Field, chosen, fullness};
-use super::decide::{caller, look, refuse, request, resolve};
+use super::decide::{look, request, resolve};
 use super::names::Target;
+use super::refusal::nobody;
 use super::request::Request;
 use super::steps::plan;
 use super::{Breaker, Context, Deployment, Health, Strategy, now_ms};
@@ -140,8 +142,9 @@ pub struct Refusal {
 /// What `decide` refuses before it looks at deployments: unknown keys and models.
 pub async fn explain(context: &Context<'_>, ask: &Ask) -> Result<Explanation, ApiError> {
     let now = now_ms();
-    let key = caller(context.keys, &ask.key, now).await?;
-    let request = request(context, ask, key.as_deref(), now);
+    let principal = caller(context, ask, now).await?;
+    let asked = adapted(ask, &principal);
+    let request = request(context, &asked, &principal, now);
     let (name, asked) = resolve(&request)?;
     let meter = Meter::new(request.snapshot, request.minute());
     let mut targets = vec![(name, asked)];
@@ -192,7 +195,8 @@ async fn outcome(context: &Context<'_>, request: &Request<'_>, out: &mut Explana
                 Admitted::Candidate(at) => chosen(legs, places.get(at).copied().unwrap_or_default()),
                 Admitted::Full(full) => {
                     let fullness = fullness(request, &legs, places, &full);
-                    return out.refusal = Some(refusal(&refuse(request, &line, Some(fullness))));
+                    return out.refusal =
+                        Some(refusal(&nobody(request, &line.asked, &line.tally, Some(fullness))));
                 }
                 Admitted::Refused { .. } | Admitted::Unseeded(_) => legs,
             }

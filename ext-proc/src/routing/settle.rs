@@ -166,12 +166,7 @@ fn tokens(usage: &Usage) -> u64 {
 
 /// Settles the pass before a replan, apart from the request path: its attempts all failed and used no tokens that
 /// anyone told of. What the first pass holds of the caller's limits stays held.
-pub(super) fn replanned(
-    snapshot: &Arc<Snapshot>,
-    counters: &Arc<dyn Counters>,
-    ask: &Ask,
-    replan: &Replan,
-) {
+pub(super) fn replanned(snapshot: &Arc<Snapshot>, counters: &Arc<dyn Counters>, ask: &Ask, replan: &Replan) {
     let reservation = replan.reservation.as_deref();
     let Some(slot) = reservation.and_then(|id| Slot::parse(id, &ask.call_id)) else { return };
     let of_pass = || replan.tried.iter().filter(|t| t.pass == slot.pass);

@@ -23,9 +23,12 @@ use attache_llm::provider::Provider;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::entity::{Entity, EntityKind, EntityRef, Holder, Principal};
+use crate::keys::Who;
+use crate::limits::Question;
 use crate::store::{
-    Admission, Admitted, Circuit, Counter, Counters, KeyRow, Memory, NewKey, Observation, Place, Sample,
-    Settlement, StoreError, Transition,
+    Admission, Admitted, Circuit, Counter, Counters, Memory, Observation, Place, Sample, Settlement,
+    StoreError, Transition, UsageSum,
 };
 
 pub(crate) fn deployment(id: &str, group: &str) -> Deployment {
@@ -96,16 +99,33 @@ impl LiveClusters for Live {
 
 #[derive(Default)]
 pub(super) struct FakeKeys {
-    rows: HashMap<String, Arc<KeyRow>>,
+    rows: HashMap<String, Principal>,
+    used: HashMap<EntityRef, UsageSum>,
     away: bool,
 }
 
 #[async_trait]
 impl Keys for FakeKeys {
-    async fn row(&self, id: &str) -> Result<Option<Arc<KeyRow>>, StoreError> {
+    async fn principal(&self, id: &str, who: &Who<'_>) -> Result<Option<Principal>, StoreError> {
+        if id != MASTER_KEY_HASH && self.away {
+            return Err(StoreError::Unavailable { backend: "postgres", reason: "gone".into() });
+        }
+        let master = (id == MASTER_KEY_HASH).then(Principal::default);
+        let mut found = self.rows.get(id).cloned().or(master);
+        if let Some(principal) = &mut found {
+            principal.end_user =
+                who.end_user.map(|user| (user.to_owned(), None)).or(principal.end_user.take());
+            principal.tags.extend(who.tags.iter().map(|tag| (tag.clone(), None)));
+        }
+        Ok(found)
+    }
+
+    async fn used(&self, questions: &[Question]) -> Result<Vec<UsageSum>, StoreError> {
         match self.away {
             true => Err(StoreError::Unavailable { backend: "postgres", reason: "gone".into() }),
-            false => Ok(self.rows.get(id).cloned()),
+            false => {
+                Ok(questions.iter().map(|q| self.used.get(&q.of).copied().unwrap_or_default()).collect())
+            }
         }
     }
 }
@@ -200,11 +220,17 @@ impl World {
         }
     }
 
-    fn with_key(mut self, id: &str, change: impl FnOnce(&mut KeyRow)) -> Self {
-        let key = NewKey { hash: id.into(), name: "sk-...abcd".into(), ..NewKey::default() };
-        let mut row = KeyRow { key, blocked: false, spend_nanos: 0, created_ms: 0, updated_ms: 0 };
-        change(&mut row);
-        self.keys.rows.insert(id.into(), Arc::new(row));
+    fn with_key(self, id: &str, change: impl FnOnce(&mut Entity)) -> Self {
+        self.with_team_key(id, change, None)
+    }
+
+    fn with_team_key(mut self, id: &str, change: impl FnOnce(&mut Entity), team: Option<Entity>) -> Self {
+        let mut key = Entity { name: "sk-...abcd".into(), ..Entity::new(EntityKind::Key, id) };
+        key.team_id = team.as_ref().map(|team| team.id.clone());
+        change(&mut key);
+        let holder = |entity| Holder::own(Arc::new(entity));
+        let principal = Principal { key: Some(holder(key)), team: team.map(holder), ..Principal::default() };
+        self.keys.rows.insert(id.into(), principal);
         self
     }
 

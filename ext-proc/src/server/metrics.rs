@@ -8,6 +8,7 @@ use attache_llm::class::ErrorClass;
 use attache_llm::contract::Ask;
 
 use super::app::App;
+use super::limit_metrics::LimitMetrics;
 use crate::routing::{Breaker, Deployment, Verdict};
 
 /// Upper bounds of the decision time histogram, microseconds.
@@ -43,6 +44,7 @@ pub(super) struct Metrics {
     admissions: [AtomicU64; ADMISSIONS.len()],
     replans: [AtomicU64; ErrorClass::ALL.len()],
     time: Histogram,
+    pub(super) limits: LimitMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +81,10 @@ impl Metrics {
         {
             add(&self.replans[class], 1);
         }
+        match verdict {
+            Ok(decision) => decision.alerts.iter().for_each(|alert| self.limits.alert(alert)),
+            Err(error) => self.limits.refused(error),
+        }
         let result = match verdict {
             Ok(_) => 0,
             Err(error) => match error.status {
@@ -95,6 +101,7 @@ impl Metrics {
         if let Err(error) = verdict
             && error.status == 429
             && error.kind != ALL_COOLING
+            && error.limit.is_none()
         {
             self.admission(Admission::Full);
         }
@@ -145,6 +152,7 @@ pub(super) fn render(app: &App) -> String {
     counter(&mut out, "usage_duplicates_total", help, get(&m.usage_duplicates));
     let help = "Reservations left to their lease because the counters were away.";
     counter(&mut out, "reservations_unsettled_total", help, get(&m.unsettled));
+    m.limits.render(&mut out);
     let books = app.books.status();
     gauge(&mut out, "spool_pending", "Usage rows not in the database yet.", books.pending);
     let age = books.oldest_age.unwrap_or_default().as_secs();

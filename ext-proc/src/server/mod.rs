@@ -20,6 +20,7 @@ mod connections;
 mod ext_proc;
 mod health;
 mod internal;
+mod limit_metrics;
 mod listen;
 mod metrics;
 mod probe;

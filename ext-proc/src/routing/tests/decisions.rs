@@ -23,8 +23,8 @@ async fn the_plan_goes_round_the_group_then_to_the_fallback() {
 async fn keys_are_refused_with_their_reason() {
     let world = World::new(two_groups())
         .with_key("blocked", |k| k.blocked = true)
-        .with_key("expired", |k| k.key.expires_ms = Some(1_000))
-        .with_key("fine", |k| k.key.expires_ms = Some(u64::MAX));
+        .with_key("expired", |k| k.expires_ms = Some(1_000))
+        .with_key("fine", |k| k.expires_ms = Some(u64::MAX));
     for (key, status, kind) in [
         ("nobody", 401, "token_not_found_in_db"),
         ("blocked", 401, "auth_error"),
@@ -57,7 +57,7 @@ async fn an_unknown_key_while_the_store_is_away_is_503_and_the_master_key_works(
 
 #[tokio::test]
 async fn a_denied_model_and_an_unknown_one_look_the_same_to_a_limited_key() {
-    let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["claude".into()]);
+    let world = World::new(two_groups()).with_key("k", |k| k.settings.models = vec!["claude".into()]);
     let denied = world.decide(&ask("k", "gpt")).await.unwrap_err();
     let unknown = world.decide(&ask("k", "nonsense")).await.unwrap_err();
     assert_eq!((denied.status, &*denied.kind), (403, "key_model_access_denied"));
@@ -69,7 +69,7 @@ async fn a_denied_model_and_an_unknown_one_look_the_same_to_a_limited_key() {
 
 #[tokio::test]
 async fn a_fallback_that_the_key_may_not_use_is_left_out() {
-    let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["gpt".into()]);
+    let world = World::new(two_groups()).with_key("k", |k| k.settings.models = vec!["gpt".into()]);
     let decision = world.decide(&ask("k", "gpt")).await.unwrap();
     assert!(!deployments(&decision).contains(&"c"));
 }
@@ -79,8 +79,8 @@ async fn an_alias_leads_to_its_group_and_may_be_what_the_list_names() {
     let mut s = two_groups();
     s.aliases.insert("smart".into(), "gpt".into());
     let world = World::new(s)
-        .with_key("alias", |k| k.key.models = vec!["smart".into()])
-        .with_key("group", |k| k.key.models = vec!["gpt".into()]);
+        .with_key("alias", |k| k.settings.models = vec!["smart".into()])
+        .with_key("group", |k| k.settings.models = vec!["gpt".into()]);
     for key in ["alias", "group"] {
         assert_eq!(world.decide(&ask(key, "smart")).await.unwrap().group, "gpt");
     }
@@ -122,7 +122,7 @@ async fn a_group_that_cools_is_passed_over_and_all_cooling_is_a_429_with_the_tru
 
 #[tokio::test]
 async fn a_cooldown_of_a_fallback_that_the_key_may_not_use_does_not_set_the_wait() {
-    let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["gpt".into()]);
+    let world = World::new(two_groups()).with_key("k", |k| k.settings.models = vec!["gpt".into()]);
     world.open("a", 60_000);
     world.open("b", 60_000);
     world.open("c", 2_000);

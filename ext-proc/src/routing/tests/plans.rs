@@ -66,7 +66,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let models: Vec<String> = allowed.iter().map(|g| format!("g{g}")).collect();
-        let mut world = World::new(s).with_key("k", |k| k.key.models.clone_from(&models));
+        let mut world = World::new(s).with_key("k", |k| k.settings.models.clone_from(&models));
         world.live.dead = dead.iter().map(|(i, j)| format!("g{i}/openai/g{i}d{j}")).collect();
         half_open.iter().for_each(|d| world.open(&id(d), -1));
         open.iter().for_each(|d| world.open(&id(d), 60_000));
