@@ -34,6 +34,10 @@ pub trait Directory: Send + Sync {
 
 /// A change of an entity.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are inserts, of which an import has many; the rest is rare"
+)]
 pub enum Write {
     Insert(Entity),
     /// `after` in place of the entity as it was read (its `updated_ms` and settings tell). Spend stays as it is.

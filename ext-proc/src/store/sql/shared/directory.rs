@@ -122,7 +122,9 @@ impl Directory for Store {
         let mut lease = self.lease(if writes.len() > MANY { WRITE } else { MUTATION }).await?;
         let mut answer = Err(Failure::Late);
         for _ in 0..TRIES {
-            answer = within(lease.deadline, apply(&mut lease.connection, writes, author)).await;
+            // Boxed: the transaction makes a future of 17 kB, which every caller's would contain.
+            let applied = Box::pin(apply(&mut lease.connection, writes, author));
+            answer = within(lease.deadline, applied).await;
             if !answer.as_ref().is_err_and(is_deadlock) {
                 break;
             }
