@@ -90,3 +90,7 @@ pub fn require_user(rules: &Rules, principal: &Principal) -> Result<(), ApiError
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

@@ -33,6 +33,7 @@ struct Tightest<'a> {
 impl Bill {
     /// Headers for the answer, from the values of the required counters after the request was admitted: OpenAI's, of the
     /// tightest limit on requests and on tokens, LiteLLM's, of the tightest per entity, and what LiteLLM tells of the key.
+    /// All of them with this request's own reservation.
     #[must_use]
     pub fn headers(&self, values: &[u64], now_ms: u64) -> Vec<(String, String)> {
         let mut out = Vec::new();
@@ -92,10 +93,8 @@ impl Bill {
                 let limit = if money { dollars(limit) } else { limit.to_string() };
                 out.push((name.to_owned(), limit));
             }
-            if let Some((value, limited)) = values.get(at).zip(self.required.get(at)).filter(|_| money) {
-                // What the request itself may cost is not spent yet.
-                let spend = dollars(value.saturating_sub(limited.amount));
-                out.push(("x-litellm-key-spend".to_owned(), spend));
+            if let Some(value) = values.get(at).filter(|_| money) {
+                out.push(("x-litellm-key-spend".to_owned(), dollars(*value)));
             }
         }
     }
@@ -118,3 +117,7 @@ pub(super) fn dollars(nanos: u64) -> String {
     let digits = digits.trim_end_matches('0');
     format!("{whole}.{}", if digits.is_empty() { "0" } else { digits })
 }
+
+#[cfg(test)]
+#[path = "headers_tests.rs"]
+mod tests;

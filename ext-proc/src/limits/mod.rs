@@ -7,18 +7,22 @@
 
 mod access;
 mod bill;
+mod case;
 mod headers;
 mod order;
 mod owner;
 mod period;
 mod refusal;
 mod rules;
+#[cfg(test)]
+mod testing;
 mod window;
 
 use std::time::Duration;
 
 pub use access::{List, check, lists, rename, require_user};
-pub use bill::{Bill, Demand, Line, Question, bill, cheaper};
+pub use bill::{Bill, Demand, Line, Question, bill};
+pub use case::cheaper;
 pub use order::Dimension;
 pub use owner::{Owner, Used};
 pub use period::{Period, Unit, parse_duration};

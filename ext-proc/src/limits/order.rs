@@ -77,6 +77,13 @@ pub(super) enum Subject {
     KeyTag,
 }
 
+impl Subject {
+    /// Is it somebody's use of one model?
+    pub(super) const fn is_model(self) -> bool {
+        matches!(self, Self::Of(EntityKind::KeyModel | EntityKind::TeamModel | EntityKind::UserModel))
+    }
+}
+
 /// Where a limit is written.
 #[derive(Clone, Copy)]
 pub(super) enum Read {
@@ -201,3 +208,7 @@ pub(super) const ORDER: &[Check] = order! {
     Tag Tpd TPD, "tpd_limit", "";
     Proxy Parallel PARALLEL, "max_parallel_requests", "`general_settings.global_max_parallel_requests`; for the master key too";
 };
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

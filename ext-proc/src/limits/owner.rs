@@ -189,6 +189,15 @@ impl Owner {
         }
     }
 
+    /// Names a part as an entity.
+    pub(super) fn reference(&self, of: Subject, id: &str) -> EntityRef {
+        let kind = match of {
+            Subject::KeyTag => EntityKind::Tag,
+            Subject::Of(kind) => kind,
+        };
+        EntityRef { kind, id: self.full_id(of, id) }
+    }
+
     /// Id under which the key's use is counted; empty for the master key.
     #[must_use]
     pub fn account(&self) -> &str {
@@ -253,6 +262,27 @@ impl Owner {
         out
     }
 
+    /// Is there something to settle?
+    #[must_use]
+    pub fn counts_something(&self) -> bool {
+        self.parts.iter().any(|part| part.mask != 0)
+    }
+
+    /// The same people, of a request that is on no counter.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        for part in &mut self.parts {
+            (part.mask, part.budget) = (0, None);
+        }
+        self
+    }
+
+    /// Id of the reservation of the first pass of `call_id`.
+    #[must_use]
+    pub fn reservation(&self, call_id: &str) -> String {
+        format!("{}/{call_id}/0", self.minute)
+    }
+
     /// Ends the reservation of the first pass of `call_id` with what was really used. Places in flight are given back;
     /// a request that failed without usage stays counted as one, without tokens and money.
     #[must_use]
@@ -284,7 +314,7 @@ impl Owner {
                 actual.push(Charge { counter, amount, ttl });
             }
         }
-        Settlement::end(format!("{}/{call_id}/0", self.minute), actual)
+        Settlement::end(self.reservation(call_id), actual)
     }
 
     /// The text form: JSON in ASCII. `None`: there is nothing that the key alone would not tell.
@@ -398,3 +428,7 @@ fn quote(text: &str, out: &mut String) {
     }
     out.push('"');
 }
+
+#[cfg(test)]
+#[path = "owner_tests.rs"]
+mod tests;

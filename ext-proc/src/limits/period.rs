@@ -96,3 +96,7 @@ pub fn parse_duration(text: &str) -> Result<Period, String> {
         _ => Ok(period),
     }
 }
+
+#[cfg(test)]
+#[path = "period_tests.rs"]
+mod tests;

@@ -127,3 +127,7 @@ fn utc(ms: u64) -> String {
     let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     at.map_or_else(|| "never".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
+
+#[cfg(test)]
+#[path = "refusal_tests.rs"]
+mod tests;

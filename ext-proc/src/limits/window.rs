@@ -173,3 +173,7 @@ fn around(now: i64, guess: i64, at: impl Fn(i64) -> Option<i64>) -> Option<(i64,
         start = end;
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;
