@@ -18,7 +18,8 @@ fn every_list_but_the_owners_holds_for_keys_of_a_team() {
     let team_key = everyone(|_| models(&["a"]));
     assert_eq!(kinds(&team_key), [Key, Team, Member, Organization, EndUser]);
     assert_eq!((lists(&team_key)[1].id, lists(&team_key)[1].models), ("search", &["a".to_owned()][..]));
-    let personal = Principal { user: Some(holder(User, "ann", models(&["a"]))), ..of_key(Settings::default()) };
+    let personal =
+        Principal { user: Some(holder(User, "ann", models(&["a"]))), ..of_key(Settings::default()) };
     assert_eq!(kinds(&personal), [User], "empty lists allow everything");
     assert!(lists(&Principal { key: None, ..team_key }).is_empty(), "the master key may use everything");
 }

@@ -97,7 +97,8 @@ fn limits_are_asked_in_the_order_of_the_table() {
 
 #[test]
 fn the_owners_budget_is_not_for_keys_of_a_team() {
-    let limits = json!({"max_budget_nanos": 5, "rpm_limit": 3, "model_max_budget": {"gpt-4o": {"limit_nanos": 1}}});
+    let limits =
+        json!({"max_budget_nanos": 5, "rpm_limit": 3, "model_max_budget": {"gpt-4o": {"limit_nanos": 1}}});
     let team_key = of_kind(EntityKind::User, limits.clone());
     assert_eq!(required(&billed(&team_key)), [format!("user:ann:rpm:{MINUTE} 1/3")]);
     let rules = Rules { user_budget_for_team_keys: true, ..Rules::default() };
@@ -137,7 +138,11 @@ fn a_shared_budget_holds_where_there_is_no_own_setting() {
     let mut budget = Entity::new(EntityKind::Budget, "b");
     budget.settings = settings(json!({"rpm_limit": 9, "tpm_limit": 8, "max_budget_nanos": 7}));
     principal.key.as_mut().unwrap().budget = Some(Arc::new(budget));
-    let wanted = ["key:ab12:budget:0 7000/7".to_owned(), format!("key:ab12:rpm:{MINUTE} 1/1"), format!("key:ab12:tpm:{MINUTE} 150/8")];
+    let wanted = [
+        "key:ab12:budget:0 7000/7".to_owned(),
+        format!("key:ab12:rpm:{MINUTE} 1/1"),
+        format!("key:ab12:tpm:{MINUTE} 150/8"),
+    ];
     assert_eq!(required(&billed(&principal)), wanted);
 }
 
@@ -149,7 +154,8 @@ fn defaults_of_the_configuration_hold_for_those_without_limits() {
         budget: Some(ModelBudget { limit_nanos: 50, duration: Some("1d".into()) }),
         user_budget: Some(ModelBudget { limit_nanos: 60, duration: None }),
         end_user_budget_nanos: Some(70),
-        tag_budgets: [("batch".to_owned(), ModelBudget { limit_nanos: 80, duration: Some("1d".into()) })].into(),
+        tag_budgets: [("batch".to_owned(), ModelBudget { limit_nanos: 80, duration: Some("1d".into()) })]
+            .into(),
         user_budget_for_team_keys: true,
         ..Rules::default()
     };
@@ -169,7 +175,9 @@ fn defaults_of_the_configuration_hold_for_those_without_limits() {
     assert!(values.contains(&"end_user:eve:budget:0 7000/1".to_owned()), "{values:?}");
     assert!(values.contains(&"key:ab12:parallel:0 1/2".to_owned()), "{values:?}");
     let strangers = Principal { end_user: Some(("zoe".into(), None)), ..of_key(Settings::default()) };
-    assert!(required(&bill(&rules, &strangers, &demand())).contains(&"end_user:zoe:budget:0 7000/70".to_owned()));
+    assert!(
+        required(&bill(&rules, &strangers, &demand())).contains(&"end_user:zoe:budget:0 7000/70".to_owned())
+    );
 }
 
 #[test]
@@ -189,7 +197,8 @@ fn the_master_key_has_the_limits_of_the_gateway_alone() {
 #[test]
 fn limits_by_model_name_the_group_the_model_or_a_wildcard() {
     let of = |entries: &[(&str, u64)]| {
-        let map: serde_json::Map<_, _> = entries.iter().map(|(name, limit)| ((*name).into(), json!(limit))).collect();
+        let map: serde_json::Map<_, _> =
+            entries.iter().map(|(name, limit)| ((*name).into(), json!(limit))).collect();
         let bill = billed(&of_key(settings(json!({"model_rpm_limit": map}))));
         bill.lines.first().map(|line| (line.model.clone().unwrap(), line.limit.unwrap()))
     };
@@ -199,7 +208,11 @@ fn limits_by_model_name_the_group_the_model_or_a_wildcard() {
     assert_eq!(of(&[("*", 4), ("claude", 5)]), Some(("*".into(), 4)));
     assert_eq!(of(&[("claude", 5), ("openai/*", 6)]), None);
     let bill = billed(&of_key(settings(json!({"model_tpm_limit": {"gpt-*": 3}}))));
-    assert_eq!(required(&bill), [format!("key_model:ab12\u{1f}gpt-*:tpm:{MINUTE} 150/3")], "one counter for all of them");
+    assert_eq!(
+        required(&bill),
+        [format!("key_model:ab12\u{1f}gpt-*:tpm:{MINUTE} 150/3")],
+        "one counter for all of them"
+    );
 }
 
 #[test]
@@ -254,7 +267,8 @@ fn tokens_are_counted_as_the_rules_say() {
 #[test]
 fn a_temporary_increase_ends() {
     let limit = |until: u64| {
-        let set = json!({"max_budget_nanos": 5, "temp_budget_increase_nanos": 3, "temp_budget_expiry_ms": until});
+        let set =
+            json!({"max_budget_nanos": 5, "temp_budget_increase_nanos": 3, "temp_budget_expiry_ms": until});
         billed(&of_key(settings(set))).required[0].limit
     };
     assert_eq!((limit(NOW + 1), limit(NOW)), (Some(8), Some(5)));
@@ -264,7 +278,8 @@ fn a_temporary_increase_ends() {
 fn audit_counts_and_refuses_nothing() {
     let audited = json!({"max_budget_nanos": 5, "budget_audit": true, "rpm_limit": 2});
     let by_rules = Rules { budget_audit: true, ..Rules::default() };
-    let of_rules = bill(&by_rules, &of_key(settings(json!({"max_budget_nanos": 5, "rpm_limit": 2}))), &demand());
+    let of_rules =
+        bill(&by_rules, &of_key(settings(json!({"max_budget_nanos": 5, "rpm_limit": 2}))), &demand());
     for bill in [billed(&of_key(settings(audited))), of_rules] {
         let limits: Vec<_> = bill.required.iter().map(|limited| (limited.limit, limited.shrink)).collect();
         assert_eq!(limits, [(None, false), (Some(2), false)], "rate limits still refuse");
@@ -297,7 +312,8 @@ fn near_the_limit_there_are_cheaper_models() {
     let set = json!({
         "max_budget_nanos": 1_000, "budget_fallbacks": {"gpt-4o": ["mini", "nano"]}, "budget_fallback_percent": 80,
     });
-    let team = settings(json!({"budget_fallbacks": {"gpt": ["team's"], "big": ["small"]}, "max_budget_nanos": 500}));
+    let team =
+        settings(json!({"budget_fallbacks": {"gpt": ["team's"], "big": ["small"]}, "max_budget_nanos": 500}));
     let principal = everyone(|kind| match kind {
         EntityKind::Key => settings(set.clone()),
         EntityKind::Team => team.clone(),

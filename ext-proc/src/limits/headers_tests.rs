@@ -70,10 +70,15 @@ fn a_counter_above_its_limit_leaves_nothing() {
 fn who_has_no_limits_hears_nothing() {
     let bill = bill(&Rules::default(), &of_key(Settings::default()), &demand());
     assert!(bill.headers(&[], NOW).is_empty());
-    let limited = crate::limits::bill(&Rules::default(), &of_key(settings(json!({"rpm_limit": 2}))), &demand());
+    let limited =
+        crate::limits::bill(&Rules::default(), &of_key(settings(json!({"rpm_limit": 2}))), &demand());
     let silent = limited.headers(&[], NOW);
     let names: Vec<_> = silent.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["x-litellm-key-rpm-limit"], "nothing is known of what is left when the counters are away");
+    assert_eq!(
+        names,
+        ["x-litellm-key-rpm-limit"],
+        "nothing is known of what is left when the counters are away"
+    );
 }
 
 #[test]

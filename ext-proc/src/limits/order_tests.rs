@@ -34,14 +34,22 @@ fn table() -> String {
         let settings: Vec<_> = row.iter().map(|check| format!("`{}`", check.setting)).collect();
         let mut notes: Vec<_> = row.iter().filter(|check| !check.about.is_empty()).collect();
         notes.dedup_by_key(|check| check.about);
-        let alone = row.len() == 1 || notes.len() == 1 && row.iter().all(|check| check.about == notes[0].about);
+        let alone =
+            row.len() == 1 || notes.len() == 1 && row.iter().all(|check| check.about == notes[0].about);
         let note = |check: &&Check| match alone {
             true => check.about.to_owned(),
             false => format!("`{}`: {}", check.setting, check.about),
         };
         let notes: Vec<_> = notes.iter().map(note).collect();
-        writeln!(out, "| {} | {} | {} | {} |", at + 1, called(row[0].subject), settings.join(", "), notes.join("; "))
-            .unwrap();
+        writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            at + 1,
+            called(row[0].subject),
+            settings.join(", "),
+            notes.join("; ")
+        )
+        .unwrap();
     }
     out
 }
@@ -57,7 +65,10 @@ fn the_table_in_the_docs_is_up_to_date() {
         std::fs::write(&path, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
         return;
     }
-    assert!(found == wanted, "docs/limits.md is out of date: UPDATE_DOCS=1 cargo test -p attache limits::order");
+    assert!(
+        found == wanted,
+        "docs/limits.md is out of date: UPDATE_DOCS=1 cargo test -p attache limits::order"
+    );
 }
 
 #[test]

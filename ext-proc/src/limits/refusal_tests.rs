@@ -60,13 +60,20 @@ fn a_day_is_too_long_for_retries() {
 #[test]
 fn a_budget_names_its_window() {
     let set = json!({"max_budget_nanos": 40_160_000, "budget_duration": "1mo"});
-    let principal = everyone(|kind| if kind == EntityKind::Team { settings(set.clone()) } else { Settings::default() });
+    let principal =
+        everyone(|kind| if kind == EntityKind::Team { settings(set.clone()) } else { Settings::default() });
     let error = refused(&Rules::default(), &principal, 40_170_000);
     let message = "Budget has been exceeded! Team=search Current cost: 0.04017, Max budget: 0.04016. Budget resets at: \
                    2026-12-01 00:00:00 UTC";
     let object = object(&error);
-    assert_eq!((error.status, &object["type"], &object["message"]), (429, &json!("budget_exceeded"), &json!(message)));
-    assert_eq!((&object["limit"], &object["spend"], &object["remaining"]), (&json!(0.04016), &json!(0.04017), &json!(0.0)));
+    assert_eq!(
+        (error.status, &object["type"], &object["message"]),
+        (429, &json!("budget_exceeded"), &json!(message))
+    );
+    assert_eq!(
+        (&object["limit"], &object["spend"], &object["remaining"]),
+        (&json!(0.04016), &json!(0.04017), &json!(0.0))
+    );
     assert_eq!(object["window"], "since 2026-11-01 00:00:00 UTC");
     assert_eq!(object["entity_id"], "search");
     assert_eq!(header(&error, "x-should-retry").as_deref(), Some("false"));
@@ -95,6 +102,11 @@ fn a_budget_of_a_model_names_the_model() {
 
 #[test]
 fn nothing_breaks_on_a_limit_that_is_not_there() {
-    let error = bill(&Rules::default(), &of_key(Settings::default()), &demand()).refusal(&Rules::default(), 3, 1, NOW);
+    let error = bill(&Rules::default(), &of_key(Settings::default()), &demand()).refusal(
+        &Rules::default(),
+        3,
+        1,
+        NOW,
+    );
     assert_eq!(error.status, 500);
 }
