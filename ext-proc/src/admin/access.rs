@@ -99,20 +99,18 @@ pub(super) const RULES: &[Rule] = &[
     rule(&["/key/info", "/v2/key/info", "/key/health"], [All, Own, Own, Own], Team),
     rule(&["/key/list", "/key/aliases"], [All, Own, Own, No], Team),
     rule(
-        &[
-            "/key/generate",
-            "/key/update",
-            "/key/delete",
-            "/key/regenerate",
-            "/key/{key}/regenerate",
-            "/key/block",
-            "/key/unblock",
-        ],
+        &["/key/generate", "/key/update", "/key/delete", "/key/regenerate", "/key/{key}/regenerate"],
         [No, Own, No, No],
         Team,
     ),
     rule(
-        &["/key/service-account/generate", "/key/bulk_update", "/key/{key}/reset_spend"],
+        &[
+            "/key/service-account/generate",
+            "/key/bulk_update",
+            "/key/block",
+            "/key/unblock",
+            "/key/{key}/reset_spend",
+        ],
         [No, No, No, No],
         Team,
     ),
@@ -232,6 +230,16 @@ impl Actor {
         self.role == Role::Admin
     }
 
+    /// Does the route only show things?
+    pub(super) fn reads(&self) -> bool {
+        RouteGroup::of(&self.route) == RouteGroup::Info
+    }
+
+    /// The route that was called, as the router writes it.
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+
     /// May it use this route on every object?
     pub(super) fn all(&self) -> bool {
         self.reach == Reach::All
@@ -285,7 +293,7 @@ impl Admin {
             route: route.to_owned(),
             changed_by: None,
         };
-        if caller != Caller::Master {
+        if !matches!(caller, Caller::Master) {
             let key = self.known_key(caller.id()).await?;
             actor.user = self.user_of(&key).await?;
             actor.role = Role::of(actor.user.as_deref());
@@ -315,15 +323,18 @@ impl Admin {
 
     /// The stored key, read afresh: rights are not taken from a cache.
     async fn known_key(&self, id: &str) -> Result<Box<Entity>, Failure> {
-        let key = self.state.directory.key(id).await?.ok_or_else(ApiError::unknown_key)?;
+        self.resolve(id).await?.map(Box::new).ok_or_else(|| ApiError::unknown_key().into())
+    }
+
+    /// The key with this hash, or the one that it was rotated to.
+    pub(super) async fn resolve(&self, hash: &str) -> Result<Option<Entity>, Failure> {
+        let Some(key) = self.state.directory.key(hash).await? else { return Ok(None) };
         if key.kind == EntityKind::Key {
-            return Ok(Box::new(key));
+            return Ok(Some(key));
         }
         let successor = key.settings.successor.unwrap_or_default();
-        match self.state.directory.key(&successor).await? {
-            Some(key) if key.kind == EntityKind::Key => Ok(Box::new(key)),
-            _ => Err(ApiError::unknown_key().into()),
-        }
+        let key = self.state.directory.key(&successor).await?;
+        Ok(key.filter(|key| key.kind == EntityKind::Key))
     }
 
     async fn user_of(&self, key: &Entity) -> Result<Option<Box<Entity>>, Failure> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::MAX_BODY;
 
 /// The fields of a JSON object; each is taken once, what is left is unknown.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {

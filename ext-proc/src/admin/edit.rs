@@ -11,7 +11,7 @@ use crate::entity::{Entity, EntityKind, EntityRef};
 use crate::store::{Author, StoreError, Write};
 
 /// Tries of one change against others of the same entity.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 /// Changes one entity: reads it, lets `change` work on it, and writes it, five times at most if it is changed
 /// meanwhile. `change` must not care how often it is called. `None`: there is no such entity.
@@ -33,10 +33,8 @@ where
         let mut after = before.clone();
         change(&mut after)?;
         let write = replace(before, after, author);
-        match admin.apply_raw(&[write], author).await {
-            Err(StoreError::Conflict("version")) => {}
-            Err(error) => return Err(conflict(error)),
-            Ok(done) => return Ok(done.into_iter().next().flatten()),
+        if let Some(done) = admin.try_apply(&[write], author).await? {
+            return Ok(done.into_iter().next().flatten());
         }
     }
     Err(busy())
@@ -73,6 +71,19 @@ impl Admin {
         self.apply_raw(writes, author).await.map_err(conflict)
     }
 
+    /// As [`Self::apply`]; `None`: something was changed since it was read, so read it again.
+    pub(super) async fn try_apply(
+        &self,
+        writes: &[Write],
+        author: &Author,
+    ) -> Result<Option<Vec<Option<Entity>>>, Failure> {
+        match self.apply_raw(writes, author).await {
+            Err(StoreError::Conflict("version")) => Ok(None),
+            Err(error) => Err(conflict(error)),
+            Ok(done) => Ok(Some(done)),
+        }
+    }
+
     async fn apply_raw(&self, writes: &[Write], author: &Author) -> Result<Vec<Option<Entity>>, StoreError> {
         let done = self.state.directory.apply(writes, author).await;
         // Also when it is unsure whether the changes were made.
@@ -103,7 +114,8 @@ fn conflict(error: StoreError) -> Failure {
     }
 }
 
-fn busy() -> Failure {
+/// 409: others keep changing it.
+pub(super) fn busy() -> Failure {
     let mut error = ApiError::invalid_request("It is being changed by somebody else. Try again.", None);
     error.status = 409;
     error.retriable = true;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::body::{Fields, refused, wrong_type};
 use super::shown::Shown;
 use super::{money, when};
-use crate::entity::{Entity, ModelBudget, Settings};
+use crate::entity::{Entity, EntityKind, ModelBudget, Settings};
 
 /// Bound of ids and aliases, bytes.
 pub(super) const LONGEST_NAME: usize = 256;
@@ -374,10 +374,15 @@ pub(super) fn expiry(fields: &mut Fields, now_ms: u64) -> Result<Option<u64>, Ap
 
 /// Shows an entity's settings, spend and times under LiteLLM's names. Identity is the caller's to show.
 pub(super) fn describe(entity: &Entity, shown: &mut Shown) {
+    describe_spent(entity, entity.spend_nanos, shown);
+}
+
+/// As [`describe`], with the spend of the current window instead of the total (see [`super::Admin::spend_of`]).
+pub(super) fn describe_spent(entity: &Entity, spend_nanos: i64, shown: &mut Shown) {
     let settings = &entity.settings;
     shown
-        .put("spend", &money::Dollars(entity.spend_nanos))
-        .put("spend_nanos", &entity.spend_nanos)
+        .put("spend", &money::Dollars(spend_nanos))
+        .put("spend_nanos", &spend_nanos)
         .put("models", &settings.models);
     describe_budgets(settings, shown);
     shown
@@ -391,7 +396,13 @@ pub(super) fn describe(entity: &Entity, shown: &mut Shown) {
         .put("max_parallel_requests", &settings.max_parallel_requests)
         .put("model_rpm_limit", &settings.model_rpm_limit)
         .put("model_tpm_limit", &settings.model_tpm_limit)
-        .put("tags", &settings.tags)
+        .put("tags", &settings.tags);
+    let aliases = if entity.kind == EntityKind::Team { "model_aliases" } else { "aliases" };
+    shown.put(aliases, &settings.aliases);
+    if entity.kind == EntityKind::Key {
+        shown.put("allowed_routes", &settings.allowed_routes);
+    }
+    shown
         .put("metadata", &settings.metadata)
         .put("blocked", &entity.blocked)
         .put("created_at", &when::rfc3339_ms(entity.created_ms))

@@ -9,11 +9,15 @@ mod edit;
 mod entity_fields;
 mod explain;
 pub(crate) mod health;
+mod key_change;
+mod key_list;
+mod key_new;
+mod key_rotate;
+mod key_rules;
 mod keys;
 mod members;
 mod models;
 mod money;
-mod new_key;
 mod organizations;
 pub mod pending;
 mod people;
@@ -23,6 +27,7 @@ mod reply;
 pub(crate) mod routes_allowed;
 mod shown;
 mod spend;
+mod spent;
 mod tags;
 mod teams;
 mod users;
@@ -38,7 +43,9 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
+
+use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::entity::{EntityKind, EntityRef};
@@ -68,6 +75,20 @@ pub struct AdminState {
     pub version: &'static str,
 }
 
+/// Rules of the configuration about new keys.
+struct KeyPolicy<'a> {
+    /// `default_key_generate_params`.
+    defaults: &'a Map<String, Value>,
+    /// `upperbound_key_generate_params`.
+    bounds: &'a Map<String, Value>,
+    /// `key_generation_settings`.
+    generation: &'a Map<String, Value>,
+    /// `disable_custom_api_keys`.
+    no_custom: bool,
+}
+
+static NO_FIELDS: Map<String, Value> = Map::new();
+
 /// What handlers share.
 #[derive(Clone)]
 struct Admin {
@@ -79,11 +100,6 @@ struct Admin {
 pub fn router(state: AdminState) -> Router {
     let admin = Admin { state, flushed: Arc::default() };
     Router::new()
-        .route("/key/generate", post(keys::generate))
-        .route("/key/info", get(keys::info))
-        .route("/key/delete", post(keys::delete))
-        .route("/key/block", post(keys::block))
-        .route("/key/unblock", post(keys::unblock))
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
@@ -97,6 +113,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/health/liveliness", get(alive))
         .route("/health/liveness", get(alive))
         .route("/health/readiness", get(ready))
+        .merge(keys::routes())
         .merge(teams::routes())
         .merge(members::routes())
         .merge(users::routes())
@@ -115,6 +132,11 @@ impl Admin {
         let extra = self.state.config.general_settings.litellm_key_header_name.as_deref();
         let extra = extra.map(str::to_ascii_lowercase);
         Ok(self.state.keys.authenticate_with(headers, extra.as_deref()).await?)
+    }
+
+    /// What the configuration says of new keys.
+    fn key_policy(&self) -> KeyPolicy<'_> {
+        KeyPolicy { defaults: &NO_FIELDS, bounds: &NO_FIELDS, generation: &NO_FIELDS, no_custom: false }
     }
 
     /// Tells caches and gates that these entities changed, or may have changed.
