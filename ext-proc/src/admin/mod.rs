@@ -48,7 +48,7 @@ use axum::routing::get;
 use serde_json::{Map, Value};
 
 use crate::config::Config;
-use crate::entity::{EntityKind, EntityRef};
+use crate::entity::EntityRef;
 use crate::keys::{Caller, KeyDirectory};
 use crate::ledger::Books;
 use crate::routing::SnapshotHandle;
@@ -86,8 +86,6 @@ struct KeyPolicy<'a> {
     /// `disable_custom_api_keys`.
     no_custom: bool,
 }
-
-static NO_FIELDS: Map<String, Value> = Map::new();
 
 /// What handlers share.
 #[derive(Clone)]
@@ -136,14 +134,18 @@ impl Admin {
 
     /// What the configuration says of new keys.
     fn key_policy(&self) -> KeyPolicy<'_> {
-        KeyPolicy { defaults: &NO_FIELDS, bounds: &NO_FIELDS, generation: &NO_FIELDS, no_custom: false }
+        let litellm = &self.state.config.litellm_settings;
+        KeyPolicy {
+            defaults: &litellm.default_key_generate_params,
+            bounds: &litellm.upperbound_key_generate_params,
+            generation: &litellm.key_generation_settings,
+            no_custom: self.state.config.general_settings.disable_custom_api_keys,
+        }
     }
 
     /// Tells caches and gates that these entities changed, or may have changed.
     fn changed(&self, changed: &[EntityRef]) {
-        let keys: Vec<String> =
-            changed.iter().filter(|of| of.kind == EntityKind::Key).map(|of| of.id.clone()).collect();
-        self.state.keys.changed(&keys);
+        self.state.keys.changed(changed);
     }
 
     /// Only the master key may pass.

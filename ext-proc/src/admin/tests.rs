@@ -103,7 +103,7 @@ impl World {
         let routing = RouterState::new(Arc::new(Memory::default()), Arc::new(EveryCluster));
         let directory = Arc::new(Entities::default());
         let state = AdminState {
-            keys: KeyDirectory::new(database.clone(), Some(Secret::new(MASTER))),
+            keys: KeyDirectory::over(directory.clone(), Some(Secret::new(MASTER))),
             database,
             directory: directory.clone(),
             snapshot,
