@@ -21,6 +21,8 @@ use crate::store::{Author, Filter, Page};
 const LONGEST_AUTHOR: usize = 256;
 /// Memberships of one user that are looked at.
 const MOST_MEMBERSHIPS: u32 = 1_000;
+/// Rotations that are followed from an old hash.
+const ROTATIONS: usize = 8;
 
 /// What somebody is, from the master key or the user behind the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,13 +330,15 @@ impl Admin {
 
     /// The key with this hash, or the one that it was rotated to.
     pub(super) async fn resolve(&self, hash: &str) -> Result<Option<Entity>, Failure> {
-        let Some(key) = self.state.directory.key(hash).await? else { return Ok(None) };
-        if key.kind == EntityKind::Key {
-            return Ok(Some(key));
+        let mut hash = hash.to_owned();
+        for _ in 0..ROTATIONS {
+            let Some(key) = self.state.directory.key(&hash).await? else { return Ok(None) };
+            if key.kind == EntityKind::Key {
+                return Ok(Some(key));
+            }
+            hash = key.settings.successor.unwrap_or_default();
         }
-        let successor = key.settings.successor.unwrap_or_default();
-        let key = self.state.directory.key(&successor).await?;
-        Ok(key.filter(|key| key.kind == EntityKind::Key))
+        Ok(None)
     }
 
     async fn user_of(&self, key: &Entity) -> Result<Option<Box<Entity>>, Failure> {

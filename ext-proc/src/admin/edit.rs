@@ -3,7 +3,6 @@
 use attache_llm::error::ApiError;
 
 use super::Admin;
-use super::access::Actor;
 use super::body::refused;
 use super::query::Query;
 use super::reply::Failure;
@@ -120,11 +119,6 @@ pub(super) fn busy() -> Failure {
     error.status = 409;
     error.retriable = true;
     error.into()
-}
-
-/// Author of a change by this caller.
-pub(super) fn author(actor: &Actor) -> Author {
-    actor.author()
 }
 
 /// Which part of a list is asked for.

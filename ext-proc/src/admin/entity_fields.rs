@@ -11,6 +11,7 @@ use super::body::{Fields, refused, wrong_type};
 use super::shown::Shown;
 use super::{money, when};
 use crate::entity::{Entity, EntityKind, ModelBudget, Settings};
+use crate::limits::parse_duration;
 
 /// Bound of ids and aliases, bytes.
 pub(super) const LONGEST_NAME: usize = 256;
@@ -343,7 +344,7 @@ fn duration(fields: &mut Fields, field: &'static str, into: &mut Option<String>)
         return Ok(());
     }
     let text = fields.text(field, LONGEST_DURATION)?;
-    if text.as_ref().is_some_and(|text| when::expiry(text, 0).is_none()) {
+    if text.as_ref().is_some_and(|text| parse_duration(text).is_err()) {
         return Err(refused(field, "must be a number and a unit, like 30s, 30m, 12h, 30d, 1w or 1mo"));
     }
     *into = text;

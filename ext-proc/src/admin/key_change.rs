@@ -103,7 +103,7 @@ pub(super) async fn bulk_update(
                 good.push(shown);
             }
             Err(failure) => {
-                shown.put("failed_reason", failure.message());
+                shown.put("failed_reason", &failure.message());
                 bad.push(shown);
             }
         }
@@ -154,7 +154,7 @@ pub(super) async fn delete(
     Ok(private_json(&object!({"deleted_keys": deleted})))
 }
 
-async fn with_alias(admin: &Admin, alias: &str) -> Result<Option<Entity>, Failure> {
+pub(super) async fn with_alias(admin: &Admin, alias: &str) -> Result<Option<Entity>, Failure> {
     let filter =
         Filter { kind: Some(EntityKind::Key), alias: Some(alias.to_owned()), limit: 1, ..Filter::default() };
     Ok(admin.state.directory.list(&filter).await?.entities.into_iter().next())

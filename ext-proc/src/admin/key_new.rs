@@ -51,6 +51,9 @@ pub(super) async fn generate_service_account(
 async fn make(admin: &Admin, actor: &Actor, mut fields: Fields, service: bool) -> Result<Response, Failure> {
     let policy = admin.key_policy();
     key_rules::fill(&mut fields, policy.defaults);
+    if let Some(dollars) = admin.state.config.litellm_settings.default_soft_budget {
+        fields.default("soft_budget", &dollars.into());
+    }
     if service {
         fields.take("user_id");
     }

@@ -7,6 +7,7 @@ use super::access::{Actor, forbidden};
 use super::body::{Fields, refused};
 use super::reply::Failure;
 use super::{Admin, when};
+use crate::config::alias_pattern;
 use crate::entity::{Entity, EntityKind, Settings};
 use crate::routing::{Access, Snapshot};
 
@@ -174,6 +175,13 @@ impl Admin {
         before: Option<&Entity>,
         after: &Entity,
     ) -> Result<(), Failure> {
+        if let Some(alias) = &after.alias
+            && before.is_none_or(|before| before.alias != after.alias)
+            && alias_pattern(&self.state.config.litellm_settings)
+                .is_some_and(|pattern| !pattern.is_match(alias))
+        {
+            return Err(refused("key_alias", "does not look as `key_alias_pattern` wants it").into());
+        }
         let team = self.owners(before, after).await?;
         let changed = before.is_none_or(|before| {
             before.team_id != after.team_id || before.settings.models != after.settings.models

@@ -2,6 +2,7 @@
 //! LiteLLM's; errors have OpenAI's envelope.
 
 mod access;
+mod audit;
 mod body;
 mod budgets;
 mod customers;
@@ -16,10 +17,10 @@ mod key_rotate;
 mod key_rules;
 mod keys;
 mod members;
+mod model_info;
 mod models;
 mod money;
 mod organizations;
-pub mod pending;
 mod people;
 mod query;
 mod removal;
@@ -102,8 +103,6 @@ pub fn router(state: AdminState) -> Router {
         .route("/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/models/{*id}", get(models::one))
-        .route("/model/info", get(models::info))
-        .route("/v1/model/info", get(models::info))
         .route("/spend/logs", get(spend::logs))
         .route("/global/spend", get(spend::total))
         .route("/router/explain", get(explain::get))
@@ -111,6 +110,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/health/liveliness", get(alive))
         .route("/health/liveness", get(alive))
         .route("/health/readiness", get(ready))
+        .merge(model_info::routes())
+        .merge(audit::routes())
         .merge(keys::routes())
         .merge(teams::routes())
         .merge(members::routes())
@@ -146,14 +147,6 @@ impl Admin {
     /// Tells caches and gates that these entities changed, or may have changed.
     fn changed(&self, changed: &[EntityRef]) {
         self.state.keys.changed(changed);
-    }
-
-    /// Only the master key may pass.
-    async fn master(&self, headers: &HeaderMap, route: &str) -> Result<(), Failure> {
-        match self.caller(headers).await? {
-            Caller::Master => Ok(()),
-            Caller::Key(_) => Err(ApiError::admin_only(route).into()),
-        }
     }
 }
 

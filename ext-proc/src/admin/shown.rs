@@ -38,6 +38,8 @@ impl Shown {
         self
     }
 
+    pub(super) fn get(&self, name: &str) -> Option<&RawValue> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, raw)| &**raw)
     }
 
     /// Adds the fields of another object.
@@ -46,3 +48,36 @@ impl Shown {
             self.put(&name, &value);
         }
         self
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_stays_exact_however_deep() {
+        let mut inner = Shown::default();
+        inner.money("spend", Some(125)).put("name", "x").money("none", None);
+        let mut outer = Shown::default();
+        outer.put("info", &inner).put("list", &[inner.clone()]).put("info2", &1).put("info2", &2);
+        assert_eq!(
+            serde_json::to_string(&outer).unwrap(),
+            r#"{"info":{"spend":0.000000125,"name":"x","none":null},"list":[{"spend":0.000000125,"name":"x","none":null}],"info2":2}"#
+        );
+    }
+}

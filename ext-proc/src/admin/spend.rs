@@ -2,18 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use attache_llm::contract::MASTER_KEY_HASH;
 use attache_llm::error::ApiError;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::access::Actor;
 use super::money::Dollars;
 use super::query::Query;
 use super::reply::{Failure, private_json};
 use super::{Admin, when};
-use crate::keys::{self, Caller};
+use crate::keys;
 use crate::store::SpendRow;
 
 const DEFAULT_ROWS: u32 = 100;
@@ -136,13 +137,12 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Newest rows first. The master key sees all, a virtual key its own.
+/// Newest rows first. Admins see all, a virtual key its own.
 pub(super) async fn logs(
     State(admin): State<Admin>,
-    headers: HeaderMap,
+    actor: Actor,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
-    let caller = admin.caller(&headers).await?;
     let mut query = Query::parse(query.as_deref());
     let limit = limit(query.take("limit"))?;
     let call_id = query.take("request_id");
@@ -152,15 +152,13 @@ pub(super) async fn logs(
         return Err(ApiError::invalid_request("`summarize=true` is not supported.", Some("summarize")).into());
     }
     query.finish()?;
-    let key = match (&caller, asked) {
-        (Caller::Master, Some(hash)) if admin.state.keys.is_master(&hash) => {
-            Some(Caller::Master.id().to_owned())
+    let key = match (actor.key_id(), asked) {
+        (_, Some(hash)) if actor.all() && admin.is_master(&hash) => Some(MASTER_KEY_HASH.to_owned()),
+        (_, asked) if actor.all() => asked,
+        (own, Some(asked)) if own != Some(asked.as_str()) => {
+            return Err(actor.refusal("the rows of other keys are an admin's to see"));
         }
-        (Caller::Master, asked) => asked,
-        (Caller::Key(_), Some(asked)) if asked != caller.id() => {
-            return Err(ApiError::admin_only("/spend/logs of other keys").into());
-        }
-        (Caller::Key(_), _) => Some(caller.id().to_owned()),
+        (own, _) => own.map(str::to_owned),
     };
     admin.flush_soon().await;
     let rows = match call_id {
@@ -193,8 +191,7 @@ struct Total {
 }
 
 /// Sums over the whole ledger.
-pub(super) async fn total(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Failure> {
-    admin.master(&headers, "/global/spend").await?;
+pub(super) async fn total(State(admin): State<Admin>, _: Actor) -> Result<Response, Failure> {
     admin.flush_soon().await;
     let totals = admin.state.database.totals().await?;
     Ok(private_json(&Total {

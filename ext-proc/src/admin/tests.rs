@@ -20,7 +20,7 @@ use crate::ledger::{Books, BooksOptions};
 use crate::prices::PriceTable;
 use crate::routing::{Deployment, Group, Health, LiveClusters, Snapshot, now_ms};
 use crate::server::RouterState;
-use crate::store::{Circuit, Database, DatabaseBackend, Memory, Transition, open_database};
+use crate::store::{Circuit, Database, DatabaseBackend, Directory, Memory, Transition, open_database};
 
 const MASTER: &str = "sk-master-0123456789";
 
@@ -56,6 +56,14 @@ impl LiveClusters for EveryCluster {
     }
 }
 
+/// What a world stands on. `double` and `directory` are there to be made to fail.
+struct Backends {
+    database: Arc<dyn Database>,
+    shared: Arc<dyn Directory>,
+    double: Arc<Double>,
+    directory: Arc<Entities>,
+}
+
 struct World {
     router: Router,
     double: Arc<Double>,
@@ -66,29 +74,28 @@ struct World {
 }
 
 impl World {
-    /// Over a database in memory that can fail.
+    /// Over databases in memory that can fail.
     fn new() -> Self {
-        let double = Arc::new(Double::default());
-        Self::over(tempfile::tempdir().unwrap(), double.clone(), double)
+        Self::with(config(), Config::default())
+    }
+
+    fn with(snapshot: Snapshot, config: Config) -> Self {
+        let (double, directory) = (Arc::new(Double::default()), Arc::new(Entities::default()));
+        let (dir, database) = (tempfile::tempdir().unwrap(), double.clone());
+        Self::over(snapshot, config, dir, Backends { database, shared: directory.clone(), double, directory })
     }
 
     /// Over the embedded default.
     async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let backend = DatabaseBackend::Sqlite { path: dir.path().join("attache.db") };
-        Self::over(dir, open_database(&backend).await.unwrap(), Arc::default())
+        let database = open_database(&backend).await.unwrap();
+        let (shared, double, directory) = (database.clone(), Arc::default(), Arc::default());
+        Self::over(config(), Config::default(), dir, Backends { database, shared, double, directory })
     }
 
-    fn over(dir: tempfile::TempDir, database: Arc<dyn Database>, double: Arc<Double>) -> Self {
-        Self::with(config(), dir, database, double)
-    }
-
-    fn with(
-        snapshot: Snapshot,
-        dir: tempfile::TempDir,
-        database: Arc<dyn Database>,
-        double: Arc<Double>,
-    ) -> Self {
+    fn over(snapshot: Snapshot, config: Config, dir: tempfile::TempDir, backends: Backends) -> Self {
+        let Backends { database, shared, double, directory } = backends;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let interval = Duration::from_secs(3_600);
         let spool = dir.path().join("spool");
@@ -101,14 +108,13 @@ impl World {
         };
         let books = Books::open(options).unwrap();
         let routing = RouterState::new(Arc::new(Memory::default()), Arc::new(EveryCluster));
-        let directory = Arc::new(Entities::default());
         let state = AdminState {
-            keys: KeyDirectory::over(directory.clone(), Some(Secret::new(MASTER))),
+            keys: KeyDirectory::over(shared.clone(), Some(Secret::new(MASTER))),
             database,
-            directory: directory.clone(),
+            directory: shared,
             snapshot,
             books: books.clone(),
-            config: Arc::new(Config::default()),
+            config: Arc::new(config),
             routing: routing.clone(),
             version: "test",
         };
@@ -147,8 +153,10 @@ impl World {
 #[tokio::test]
 async fn a_key_is_generated_shown_once_and_described() {
     let world = World::sqlite().await;
+    world.post("/team/new", json!({"team_id": "t"})).await;
     let body = json!({"key_alias": "ci", "models": ["chat"], "duration": "30d", "user_id": "u", "team_id": "t",
-        "max_budget": 0.1, "rpm_limit": 3, "tpm_limit": null, "metadata": {"a": 1}, "budget_duration": "1d", "tags": []});
+        "max_budget": 0.1, "rpm_limit": 3, "tpm_limit": null, "metadata": {"a": 1}, "budget_duration": "1d", "tags": [],
+        "guardrails": ["g"]});
     let answer = world.post("/key/generate", body).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.headers["cache-control"], "no-store");
@@ -161,8 +169,8 @@ async fn a_key_is_generated_shown_once_and_described() {
     assert_eq!((&made["key_alias"], &made["models"]), (&json!("ci"), &json!(["chat"])));
     assert!(answer.text.contains(r#""max_budget":0.1,"#), "{}", answer.text);
     assert!(made["expires"].as_str().unwrap().ends_with('Z'));
-    assert_eq!(made["warnings"], json!(["kept, but without effect yet: budget_duration"]));
-    assert_eq!(made["metadata"], json!({"a": 1, "budget_duration": "1d"}));
+    assert_eq!(made["warnings"], json!(["kept, without effect yet: guardrails"]));
+    assert_eq!((&made["metadata"], &made["budget_duration"]), (&json!({"a": 1}), &json!("1d")));
 
     for path in ["/key/info".to_owned(), format!("/key/info?key={key}")] {
         let own = world.get(&path, key).await;
@@ -193,6 +201,11 @@ async fn a_wrong_field_is_named() {
         (json!({"blocked": "no"}), 422, "blocked"),
         (json!({"key": "not-a-key-00000000"}), 400, "key"),
         (json!({"key": "sk-short"}), 400, "key"),
+        (json!({"key": "sk-aaaaaaaaaaaaaaaaaaaaaaaa"}), 400, "key"),
+        (json!({"key_type": "any"}), 400, "key_type"),
+        (json!({"team_id": "nobody"}), 400, "team_id"),
+        (json!({"budget_id": "nobody"}), 400, "budget_id"),
+        (json!({"organization_id": "nobody"}), 400, "organization_id"),
         (json!({"key": "sk-with space 00000000"}), 400, "key"),
         (json!({"key": MASTER}), 400, "key"),
         (json!({"metadata": {"x": "y".repeat(70_000)}}), 400, "metadata"),
@@ -205,7 +218,7 @@ async fn a_wrong_field_is_named() {
             "{body}"
         );
     }
-    assert!(world.double.keys.lock().is_empty());
+    assert!(world.directory.all.lock().is_empty());
     let broken = world.call(Method::POST, "/key/generate", MASTER, "{\"models\": [}").await;
     assert_eq!(broken.status, 400);
     assert!(broken.text.contains("line 1 column 13"), "{}", broken.text);
@@ -278,7 +291,7 @@ async fn a_virtual_key_is_no_admin() {
         assert_eq!(answer.error().0, 403, "{path}");
         assert_eq!(world.call(Method::POST, path, "sk-unknown", "{}").await.status, 401, "{path}");
     }
-    for path in ["/model/info", "/v1/model/info", "/global/spend"] {
+    for path in ["/global/spend", "/audit", "/key/list"] {
         assert_eq!(world.get(path, &key).await.error().0, 403, "{path}");
     }
     let bare = Request::get("/v1/models").body(Body::empty()).unwrap();
@@ -331,8 +344,7 @@ fn with_wildcard() -> Snapshot {
 
 #[tokio::test]
 async fn wildcards_hidden_names_and_access_groups_are_listed_as_asked() {
-    let double = Arc::new(Double::default());
-    let world = World::with(with_wildcard(), tempfile::tempdir().unwrap(), double.clone(), double);
+    let world = World::with(with_wildcard(), Config::default());
     let ids = async |path: &str| {
         let list = world.get(path, MASTER).await.json();
         list["data"]
@@ -414,6 +426,7 @@ async fn a_database_that_is_away_is_a_503() {
     let key = world.key(json!({})).await;
     assert_eq!(world.get("/v1/models", &key).await.status, 200);
     world.double.away.store(true, SeqCst);
+    world.directory.away.store(true, SeqCst);
     let answer = world.post("/key/generate", json!({})).await;
     assert_eq!(answer.error(), (503, "no_db_connection".to_owned(), None));
     assert_eq!(answer.headers["retry-after"], "1");
@@ -432,7 +445,7 @@ async fn public_routes_and_wrong_turns() {
     }
     let ready = world.send(Request::get("/health/readiness").body(Body::empty()).unwrap()).await;
     assert_eq!((ready.status, ready.json()), (200, json!({"status": "healthy"})));
-    assert_eq!(world.get("/team/list", MASTER).await.error().0, 404);
+    assert_eq!(world.get("/no/such/route", MASTER).await.error().0, 404);
     assert_eq!(world.get("/key/generate", MASTER).await.error().0, 405);
     assert_eq!(world.call(Method::DELETE, "/v1/models", MASTER, "").await.error().0, 405);
 }

@@ -28,7 +28,7 @@ use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksOptions};
 use crate::prices::PriceTable;
 use crate::routing::{LiveClusters, Snapshot, SnapshotHandle};
-use crate::store::{Counters, Database, open_counters, open_database};
+use crate::store::{Counters, Database, Directory, open_counters, open_database};
 
 /// Longest wait for requests in progress at shutdown; a decision takes milliseconds, a usage batch an fsync.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -189,10 +189,11 @@ pub(super) async fn run(
         Arc::clone(&config),
     );
     let mut background = background(&app, &database, &options.ca_file);
+    let directory: Arc<dyn Directory> = database.clone();
     let state = AdminState {
         keys,
         database,
-        directory: Arc::new(admin::pending::Pending),
+        directory,
         snapshot,
         books,
         config,

@@ -128,7 +128,14 @@ pub struct Changes {
 /// Which audit rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
+    /// Only this row.
+    pub row: Option<String>,
     pub of: Option<EntityRef>,
+    pub kind: Option<EntityKind>,
+    /// [`AuditRow::what`].
+    pub what: Option<String>,
+    /// Id of the key that was used.
+    pub key: Option<String>,
     pub changed_by: Option<String>,
     pub action: Option<String>,
     pub offset: u64,

@@ -211,6 +211,19 @@ async fn audit(connection: &mut Connection, filter: &AuditFilter) -> sqlx::Resul
         if let Some(of) = &filter.of {
             query.push(" AND kind = ").push_bind(of.kind.name()).push(" AND id = ").push_bind(name(&of.id));
         }
+        if let Some(row) = &filter.row {
+            // What is no number is no row's.
+            query.push(" AND seq = ").push_bind(row.parse::<i64>().unwrap_or(-1));
+        }
+        if let Some(kind) = filter.kind {
+            query.push(" AND kind = ").push_bind(kind.name());
+        }
+        if let Some(what) = &filter.what {
+            query.push(" AND what = ").push_bind(bounded(what, MAX_TEXT));
+        }
+        if let Some(key) = &filter.key {
+            query.push(" AND key_id = ").push_bind(bounded(key, MAX_TEXT));
+        }
         if let Some(by) = &filter.changed_by {
             query.push(" AND changed_by = ").push_bind(bounded(by, MAX_TEXT));
         }
