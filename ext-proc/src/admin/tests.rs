@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use super::{AdminState, MAX_BODY, router};
 use crate::config::{Config, Secret};
 use crate::entity::double::Entities;
+use crate::entity::{Entity, EntityKind};
 use crate::keys::double::Double;
 use crate::keys::{KeyDirectory, hash};
 use crate::ledger::row_tests::{config, record};
@@ -22,21 +23,21 @@ use crate::routing::{Deployment, Group, Health, LiveClusters, Snapshot, now_ms};
 use crate::server::RouterState;
 use crate::store::{Circuit, Database, DatabaseBackend, Memory, Transition, open_database};
 
-const MASTER: &str = "sk-master-0123456789";
+pub(super) const MASTER: &str = "sk-master-0123456789";
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: HeaderMap,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// (status, error.type, error.param)
-    fn error(&self) -> (u16, String, Option<String>) {
+    pub(super) fn error(&self) -> (u16, String, Option<String>) {
         let error = &self.json()["error"];
         assert!(error["message"].is_string() && !error["code"].is_null(), "{}", self.text);
         (self.status, error["type"].as_str().unwrap().to_owned(), error["param"].as_str().map(str::to_owned))
@@ -56,10 +57,10 @@ impl LiveClusters for EveryCluster {
     }
 }
 
-struct World {
+pub(super) struct World {
     router: Router,
     double: Arc<Double>,
-    directory: Arc<Entities>,
+    pub(super) directory: Arc<Entities>,
     books: Arc<Books>,
     routing: RouterState,
     _dir: tempfile::TempDir,
@@ -67,7 +68,7 @@ struct World {
 
 impl World {
     /// Over a database in memory that can fail.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let double = Arc::new(Double::default());
         Self::over(tempfile::tempdir().unwrap(), double.clone(), double)
     }
@@ -103,7 +104,7 @@ impl World {
         let routing = RouterState::new(Arc::new(Memory::default()), Arc::new(EveryCluster));
         let directory = Arc::new(Entities::default());
         let state = AdminState {
-            keys: KeyDirectory::new(database.clone(), Some(Secret::new(MASTER))),
+            keys: KeyDirectory::over(directory.clone(), Some(Secret::new(MASTER))),
             database,
             directory: directory.clone(),
             snapshot,
@@ -122,18 +123,30 @@ impl World {
         Answer { status, headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
     }
 
-    async fn call(&self, method: Method, path: &str, key: &str, body: impl Into<Body>) -> Answer {
+    pub(super) async fn call(&self, method: Method, path: &str, key: &str, body: impl Into<Body>) -> Answer {
         let request =
             Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
         self.send(request.body(body.into()).unwrap()).await
     }
 
-    async fn get(&self, path: &str, key: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str, key: &str) -> Answer {
         self.call(Method::GET, path, key, Body::empty()).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(super) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call(Method::POST, path, MASTER, body.to_string()).await
+    }
+
+    /// A stored user with a key of its own, plain.
+    pub(super) fn user(&self, id: &str, role: &str) -> String {
+        let mut user = Entity::new(EntityKind::User, id);
+        user.settings.role = Some(role.to_owned());
+        self.directory.put(user);
+        let plain = format!("sk-{id}-0123456789abcdef");
+        let mut key = Entity::new(EntityKind::Key, hash(&plain));
+        key.user_id = Some(id.to_owned());
+        self.directory.put(key);
+        plain
     }
 
     /// A new key, plain.
