@@ -21,6 +21,7 @@ pub mod cli;
 pub mod config;
 pub mod entity;
 pub mod envoy;
+pub mod import;
 pub mod keys;
 pub mod ledger;
 pub mod limits;

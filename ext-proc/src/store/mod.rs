@@ -28,6 +28,7 @@ pub use memory::Memory;
 pub use redis::RedisCounters;
 pub use reservation::Reservation;
 pub use resilient::Resilient;
+pub(crate) use sql::postgres_options;
 pub use sql::{PostgresStore, SqliteStore};
 pub use types::{
     Admission, Admitted, Candidate, Charge, Circuit, Counter, CounterBackend, DatabaseBackend, Failure,

@@ -21,4 +21,5 @@ mod records;
 mod sqlite;
 
 pub use postgres::PostgresStore;
+pub(crate) use postgres::options as postgres_options;
 pub use sqlite::SqliteStore;

@@ -202,7 +202,7 @@ fn migrator() -> Migrator {
 
 /// Parameters of the URL that the driver knows, or that are translated here. LiteLLM's URLs carry Prisma's own
 /// parameters; the driver would log those, with their values.
-fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
+pub(crate) fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
     const KNOWN: [&str; 9] = [
         "sslmode",
         "sslrootcert",
