@@ -1,11 +1,20 @@
-//! The command line: `serve`, `check`, `envoy`, `prices`, `route`. Thin: each command parses its flags, calls one part
+//! The command line: `serve`, `check`, `envoy`, `prices`, `route`, `key`, `team`, `user`, `import`, `secrets`. Thin: each command parses its flags, calls one part
 //! and prints.
 
 mod check;
 mod envoy;
+mod gateway;
+mod import;
+mod key;
+mod limit_flags;
 mod prices;
 mod route;
+mod secrets;
 mod serve;
+mod shown;
+mod target;
+mod team;
+mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +45,21 @@ enum Command {
     /// Ask a running gateway about its routing.
     #[command(subcommand)]
     Route(route::Route),
+    /// Make, look at and change virtual keys of a running gateway.
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Make, look at and change teams of a running gateway.
+    #[command(subcommand)]
+    Team(team::Team),
+    /// Make, look at and delete users of a running gateway.
+    #[command(subcommand)]
+    User(user::User),
+    /// Bring data over from another gateway.
+    #[command(subcommand)]
+    Import(import::Import),
+    /// Look after the encrypted credentials of the database.
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
 }
 
 /// Flags that every command with a configuration shares.
@@ -74,6 +98,11 @@ pub fn main() -> ExitCode {
         Command::Envoy(command) => report(command.run()),
         Command::Prices(command) => report(command.run()),
         Command::Route(command) => report(command.run()),
+        Command::Key(command) => report(command.run()),
+        Command::Team(command) => report(command.run()),
+        Command::User(command) => report(command.run()),
+        Command::Import(command) => command.run(),
+        Command::Secrets(command) => report(command.run()),
     }
 }
 

@@ -90,6 +90,7 @@ impl Mark {
             "spend_nanos": wanted.spend_nanos,
         });
         entity.settings.rest.insert(MARK.to_owned(), mark);
+        entity.updated_by = Some(super::AUTHOR.to_owned());
         entity
     }
 }
@@ -103,15 +104,14 @@ enum Step {
     Keep(&'static str),
 }
 
-fn step(wanted: &Wanted, here: Option<&Entity>, overwrite: bool) -> Step {
-    let of = wanted.entity.reference();
-    let reset = Write::ResetSpend { of, to_nanos: wanted.spend_nanos };
+fn step(wanted: &Wanted, here: Option<&Entity>, overwrite: bool, now_ms: u64) -> Step {
     let Some(here) = here else {
-        let mut writes = vec![Write::Insert(Mark::put(wanted))];
+        let mut new = Mark::put(wanted);
         if wanted.spend_nanos != 0 {
-            writes.push(reset);
+            // As if an admin had set it: the window that is open now begins with it.
+            (new.spend_nanos, new.spend_reset_ms) = (wanted.spend_nanos, now_ms);
         }
-        return Step::Create(writes);
+        return Step::Create(vec![Write::Insert(new)]);
     };
     let mark = Mark::of(here);
     let own = mark.as_ref().is_none_or(|mark| mark.stored != fingerprint(here));
@@ -145,7 +145,7 @@ fn step(wanted: &Wanted, here: Option<&Entity>, overwrite: bool) -> Step {
     (after.created_ms, after.updated_ms) = (here.created_ms, here.updated_ms);
     let mut writes = vec![Write::Replace { before: Box::new(here.clone()), after: Box::new(after) }];
     if spend {
-        writes.push(reset);
+        writes.push(Write::ResetSpend { of: here.reference(), to_nanos: wanted.spend_nanos });
     }
     Step::Update(writes)
 }
@@ -163,6 +163,7 @@ pub(super) struct Merge<'a> {
     pub(super) author: &'a Author,
     pub(super) dry_run: bool,
     pub(super) overwrite: bool,
+    pub(super) now_ms: u64,
 }
 
 impl Merge<'_> {
@@ -171,7 +172,7 @@ impl Merge<'_> {
         let here = self.here(&page).await?;
         let mut pending = Vec::new();
         for wanted in page {
-            match step(&wanted, here.get(&wanted.entity.reference()), self.overwrite) {
+            match step(&wanted, here.get(&wanted.entity.reference()), self.overwrite, self.now_ms) {
                 Step::Unchanged => report.unchanged += 1,
                 Step::Keep(why) => report.skip(&wanted.shown, why),
                 Step::Create(writes) => pending.push((wanted, writes, true)),
@@ -223,7 +224,9 @@ impl Merge<'_> {
                 wanted.entity.alias = renamed(&wanted.entity);
                 let alias = wanted.entity.alias.as_deref().unwrap_or_default();
                 let why = format!("its alias is taken; it is now {alias}");
-                let Step::Create(writes) = step(&wanted, None, self.overwrite) else { return Ok(()) };
+                let Step::Create(writes) = step(&wanted, None, self.overwrite, self.now_ms) else {
+                    return Ok(());
+                };
                 match self.apply(&writes).await {
                     Ok(()) => {
                         count(report, new);

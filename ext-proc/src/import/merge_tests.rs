@@ -12,7 +12,7 @@ fn key(alias: &str, rpm: u64, spend: i64) -> Wanted {
 
 async fn merged(entities: &Entities, wanted: Wanted, overwrite: bool) -> TableReport {
     let author = Author { user: "importer".to_owned(), ..Author::default() };
-    let merge = Merge { directory: Some(entities), author: &author, dry_run: false, overwrite };
+    let merge = Merge { directory: Some(entities), author: &author, dry_run: false, overwrite, now_ms: 77 };
     let mut report = TableReport::default();
     merge.page(vec![wanted], &mut report).await.unwrap();
     report
@@ -38,7 +38,7 @@ fn counts(report: &TableReport) -> [u64; 5] {
 async fn created_then_unchanged_then_updated() {
     let entities = Entities::default();
     assert_eq!(counts(&merged(&entities, key("ci", 5, 700), false).await), [1, 0, 0, 0, 0]);
-    assert_eq!(here(&entities).spend_nanos, 700);
+    assert_eq!((here(&entities).spend_nanos, here(&entities).spend_reset_ms), (700, 77));
     let feed = entities.feed.lock().len();
     assert_eq!(counts(&merged(&entities, key("ci", 5, 700), false).await), [0, 0, 1, 0, 0]);
     assert_eq!(entities.feed.lock().len(), feed, "nothing was written");
@@ -107,7 +107,8 @@ async fn a_dry_run_counts_and_writes_nothing() {
     let entities = Entities::default();
     let author = Author::default();
     let mut report = TableReport::default();
-    let merge = Merge { directory: Some(&entities), author: &author, dry_run: true, overwrite: false };
+    let merge =
+        Merge { directory: Some(&entities), author: &author, dry_run: true, overwrite: false, now_ms: 77 };
     merge.page(vec![key("ci", 5, 1)], &mut report).await.unwrap();
     assert_eq!(counts(&report), [1, 0, 0, 0, 0]);
     assert!(entities.all.lock().is_empty());

@@ -91,7 +91,13 @@ pub enum ImportError {
 pub async fn litellm(options: &Options, directory: Option<&dyn Directory>) -> Result<Report, ImportError> {
     let author = Author { user: AUTHOR.to_owned(), key: String::new(), action: AUTHOR.to_owned() };
     let source = Source::open(&options.database_url).await?;
-    let merge = Merge { directory, author: &author, dry_run: options.dry_run, overwrite: options.overwrite };
+    let merge = Merge {
+        directory,
+        author: &author,
+        dry_run: options.dry_run,
+        overwrite: options.overwrite,
+        now_ms: options.now_ms,
+    };
     let mut copy = Copy { source, merge, options, report: Report::default() };
     copy.report.dry_run = options.dry_run;
     if !copy.source.has(KEYS.name).await? {

@@ -13,9 +13,9 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 /// Why a row cannot be taken over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{column}: {why}")]
-pub struct RowError {
-    pub column: String,
-    pub why: &'static str,
+pub(super) struct RowError {
+    pub(super) column: String,
+    pub(super) why: &'static str,
 }
 
 pub(super) fn error(column: &str, why: &'static str) -> RowError {

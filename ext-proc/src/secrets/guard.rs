@@ -121,6 +121,27 @@ fn sealed_parts(entity: &Entity) -> impl Iterator<Item = (&'static str, &Map<Str
     SEALED.into_iter().filter_map(|name| Some((name, entity.settings.rest.get(name)?.as_object()?)))
 }
 
+/// Names of the stored entities that the key does not read.
+///
+/// # Errors
+/// The store's.
+pub async fn unreadable(directory: &dyn Directory, salt: &SaltKey) -> Result<Vec<String>, CheckError> {
+    let mut names = Vec::new();
+    for kind in KINDS {
+        let mut offset = 0;
+        loop {
+            let entities = directory.list(&page(kind, offset)).await?.entities;
+            if entities.is_empty() {
+                break;
+            }
+            offset += entities.len() as u64;
+            let bad = |entity: &Entity| sealed_parts(entity).any(|(_, map)| super::open(map, salt).is_err());
+            names.extend(entities.into_iter().filter(bad).map(|entity| format!("{kind} {}", entity.id)));
+        }
+    }
+    Ok(names)
+}
+
 /// What [`rotate`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rotated {

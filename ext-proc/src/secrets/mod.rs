@@ -11,7 +11,7 @@ mod guard;
 mod sealed;
 
 pub use cipher::{DecryptError, SaltKey, looks_encrypted};
-pub use guard::{CANARY, CheckError, Rotated, check, prepare, rotate};
+pub use guard::{CANARY, CheckError, Rotated, check, prepare, rotate, unreadable};
 pub use sealed::{OpenError, open, reseal, seal};
 
 use crate::config::{Env, Secret};

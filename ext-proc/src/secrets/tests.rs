@@ -213,6 +213,8 @@ async fn rotation_rewrites_everything_and_can_be_repeated() {
 async fn rotation_names_what_neither_key_reads() {
     let entities = Entities::default();
     store(&entities, EntityKind::Credential, "lost", "credential_values", &salt_key("sk-third")).await;
+    assert_eq!(unreadable(&entities, &salt_key("sk-third")).await.unwrap(), [""; 0]);
+    assert_eq!(unreadable(&entities, &salt_key("sk-old")).await.unwrap(), ["credential lost"]);
     let error = rotate(&entities, &salt_key("sk-old"), &salt_key("sk-new"), &author()).await.unwrap_err();
     assert!(error.to_string().starts_with("credential lost: api_key: "), "{error}");
 }

@@ -102,6 +102,7 @@ fn target(deployment: &Deployment) -> Target {
         port: *port,
         authority: meta.authority.clone(),
         path: models_path(meta),
+        socket: None,
     }
 }
 
