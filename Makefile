@@ -7,7 +7,7 @@ VENV   := .attache/venv/bin/python
 NATIVE := -p attache-llm -p attache -p attache-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm demo run check test unit e2e lint bench bench-routing clean
+.PHONY: help setup build wasm demo run check test unit e2e lint bench scale bench-routing clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ lint: ## rustfmt and clippy, warnings denied
 
 bench: build ## CPU per request, against plain Envoy in the same run
 	@$(VENV) scripts/bench.py
+
+scale: build ## a million keys, a cold gate, a flood of made-up keys (some minutes)
+	@$(PYTHON) scripts/setup.py test
+	@$(VENV) scripts/scale.py
 
 bench-routing: ## time of the routing decision by number of deployments
 	@cargo bench --locked -p attache --bench decide

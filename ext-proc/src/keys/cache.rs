@@ -55,8 +55,8 @@ impl Default for Limits {
             grace: Duration::from_secs(1),
             batch: 256,
             readers: 4,
-            reads_per_second: 200,
-            burst: 50,
+            reads_per_second: 500,
+            burst: 100,
         }
     }
 }
@@ -110,6 +110,7 @@ pub(super) struct Cache {
     /// Milliseconds since `born` until which the database counts as away.
     away_until: AtomicU64,
     born: Instant,
+    key_changes: AtomicU64,
     pub(super) queries: AtomicU64,
     pub(super) asked: AtomicU64,
     /// Entries are stored, forgotten and announced under this lock, so that a row that was read just before an
@@ -157,6 +158,7 @@ impl Cache {
             round: AtomicU64::new(0),
             away_until: AtomicU64::new(0),
             born: Instant::now(),
+            key_changes: AtomicU64::new(0),
             queries: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             state: Mutex::new(State { reads: Reads::new(&limits), log: ChangeLog::new() }),
@@ -247,6 +249,7 @@ impl Cache {
             };
             if kind == EntityKind::Key {
                 state.log.push(&of.id);
+                self.key_changes.fetch_add(1, Ordering::Relaxed);
             }
             let print = self.print(kind, &of.id);
             self.known.invalidate(&print);
@@ -262,6 +265,12 @@ impl Cache {
         self.unknown.invalidate_all();
         state.reads.overtake_all();
         state.log.flush();
+        self.key_changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Rises with each change of a key.
+    pub(super) fn key_changes(&self) -> u64 {
+        self.key_changes.load(Ordering::Relaxed)
     }
 
     /// The gates ask for every key again.

@@ -101,11 +101,15 @@ impl KeyDirectory {
         match stand {
             None => Ok(None),
             Some(Stand::MadeUp(key)) => Ok(Some(key)),
-            Some(Stand::Alias(alias)) => match self.aliases.hash(&*self.cache.store, &alias).await? {
+            Some(Stand::Alias(alias)) => match self.alias(&alias).await? {
                 Some(hash) => self.key(&hash).await,
                 None => Ok(None),
             },
         }
+    }
+
+    async fn alias(&self, alias: &str) -> Result<Option<String>, StoreError> {
+        self.aliases.hash(&*self.cache.store, alias, self.cache.key_changes()).await
     }
 
     /// The key behind a hash. A rotated key is the one that it stands for, expiring when its grace period ends.
@@ -172,9 +176,6 @@ impl KeyDirectory {
         EntityRef: From<&'a T>,
     {
         let of: Vec<EntityRef> = of.iter().map(EntityRef::from).collect();
-        if of.iter().any(|of| of.kind == EntityKind::Key) {
-            self.aliases.clear();
-        }
         self.cache.changed(&of);
     }
 

@@ -13,7 +13,7 @@ use crate::store::{Directory, Filter, StoreError};
 
 /// Before the name of a rule: id of the key that it makes up. No hash looks like it.
 const PREFIX: &str = "workload/";
-/// How long an alias is taken for a key's without asking again. That key's own changes hold at once all the same.
+/// How long an alias is taken for a key's without asking again, though no key changed.
 const ALIAS_TTL: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_millis(800);
 
@@ -68,26 +68,37 @@ fn made_up(rule: &IdentityRule) -> Entity {
 
 /// Hashes of the aliases that rules name. As many as there are rules.
 #[derive(Default)]
-pub(super) struct Aliases(Mutex<HashMap<String, (Option<String>, Instant)>>);
+pub(super) struct Aliases(Mutex<HashMap<String, Known>>);
+
+#[derive(Clone)]
+struct Known {
+    hash: Option<String>,
+    at: Instant,
+    /// Changes of keys before it was asked.
+    changes: u64,
+}
 
 impl Aliases {
-    /// The hash of the key with this alias; what was known before while the database is away.
+    /// The hash of the key with this alias; what was known before while the database is away. `changes` rises with each
+    /// change of a key: any may take or leave the alias.
     pub(super) async fn hash(
         &self,
         store: &dyn Directory,
         alias: &str,
+        changes: u64,
     ) -> Result<Option<String>, StoreError> {
         let known = self.0.lock().get(alias).cloned();
-        if let Some((hash, at)) = &known
-            && at.elapsed() < ALIAS_TTL
+        if let Some(known) = &known
+            && known.changes == changes
+            && known.at.elapsed() < ALIAS_TTL
         {
-            return Ok(hash.clone());
+            return Ok(known.hash.clone());
         }
         let kind = Some(EntityKind::Key);
         let filter = Filter { kind, alias: Some(alias.to_owned()), limit: 1, ..Filter::default() };
         let page = match (tokio::time::timeout(DEADLINE, store.list(&filter)).await, known) {
             (Ok(Ok(page)), _) => page,
-            (_, Some((hash, _))) => return Ok(hash),
+            (_, Some(known)) => return Ok(known.hash),
             (Ok(Err(error)), None) => return Err(error),
             (Err(_), None) => {
                 let reason = "no answer in time".to_owned();
@@ -95,7 +106,8 @@ impl Aliases {
             }
         };
         let hash = page.entities.into_iter().next().map(|key| key.id);
-        self.0.lock().insert(alias.to_owned(), (hash.clone(), Instant::now()));
+        let known = Known { hash: hash.clone(), at: Instant::now(), changes };
+        self.0.lock().insert(alias.to_owned(), known);
         Ok(hash)
     }
 
