@@ -96,7 +96,7 @@ fn ask(number: u64) -> Ask {
 fn settlement(id: String, deployment: &str, tokens: u64) -> Settlement {
     let minute = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 60;
     let counter = Counter::new(format!("dep:{deployment}:tpm"), minute);
-    Settlement::end(id, vec![Charge { counter, amount: tokens, ttl: Duration::from_secs(120) }])
+    Settlement { id, actual: vec![Charge { counter, amount: tokens, ttl: Duration::from_secs(120) }] }
 }
 
 fn benches(criterion: &mut Criterion) {

@@ -19,13 +19,10 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
-pub mod entity;
 pub mod envoy;
 pub mod keys;
 pub mod ledger;
-pub mod limits;
 pub mod prices;
 pub mod routing;
-pub mod secrets;
 pub mod server;
 pub mod store;

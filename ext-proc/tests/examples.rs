@@ -142,23 +142,3 @@ fn the_routing_example_has_every_key() {
     assert_eq!(snapshot.provider_budgets["groq"].limit, 20_000_000_000);
     assert_eq!(snapshot.groups["gpt-4o-candidate"].strategy, Strategy::Cost);
 }
-
-#[test]
-fn the_teams_example_has_limits_budgets_and_identities() {
-    let loaded = config::load(&examples().join("teams.yaml"), &env()).unwrap();
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warnings, [""; 0]);
-    let snapshot = config::snapshot(&loaded.config, &PriceTable::embedded(), 1, &env()).unwrap();
-    let rules = &snapshot.limits;
-    assert_eq!((rules.key_parallel, rules.parallel, rules.budget_status), (Some(50), Some(2000), 429));
-    assert_eq!((rules.timezone.as_str(), rules.reset_minute), ("Europe/Berlin", 360));
-    assert_eq!(rules.budget.as_ref().unwrap().limit_nanos, 10_000_000_000_000);
-    assert_eq!(rules.tag_budgets["nightly"].duration.as_deref(), Some("1d"));
-    assert_eq!(rules.end_user_budget_nanos, Some(2_000_000_000));
-    assert!(rules.fail_closed_budgets && !rules.budget_audit);
-    let identities = &loaded.config.features.identities;
-    let name = |id: &str| config::find_identity(identities, id).map(|rule| rule.name.as_str());
-    assert_eq!(name("spiffe:spiffe://corp.example/ns/search/sa/indexer"), Some("search-indexer"));
-    assert_eq!(name("spiffe:spiffe://corp.example/ns/search/sa/web"), Some("search"));
-    assert_eq!(name("jwt:azp=batch-1"), Some("batch"));
-}

@@ -4,7 +4,7 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
-use attache::envoy::{BootstrapOptions, Jwks, ListenerTls, SidecarAddress, Tokens};
+use attache::envoy::{BootstrapOptions, ListenerTls, SidecarAddress};
 use attache::routing::LiveClusters;
 use rig::{PLAN, Rig, Upstream, deployment, request, snapshot, testdata, until, validate, write_filter};
 
@@ -298,30 +298,11 @@ fn every_variant_of_the_bootstrap_is_valid_to_envoy() {
         cert: testdata("client.pem"),
         key: testdata("client.key"),
     };
-    // The public key of RFC 7517's example.
-    let keys = dir.path().join("jwks.json");
-    let jwk = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
-        "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","kid":"1"}]}"#;
-    std::fs::write(&keys, jwk).unwrap();
     for (number, sidecar) in [unix, tcp("sidecar.internal"), tcp("10.0.0.1")].into_iter().enumerate() {
         let mut options = BootstrapOptions::new(sidecar, write_filter(dir.path()));
         options.access_log = number == 0;
         let client_ca = (number == 2).then(|| ca.clone());
-        options.tls = (number > 0).then(|| ListenerTls {
-            cert: cert.clone(),
-            key: key.clone(),
-            client_ca,
-            client_optional: false,
-        });
-        options.gate.trust_xfcc = number == 1;
-        let url = |url: &str| Jwks::Url { url: url.into(), ca: ca.clone() };
-        let jwks = match number {
-            0 => Jwks::File(keys.clone()),
-            1 => url("https://id.example/keys"),
-            _ => url("http://127.0.0.1:81/keys"),
-        };
-        let audiences = vec!["attache".to_owned(); number];
-        options.tokens = Some(Tokens { issuer: "https://id.example".into(), audiences, jwks });
+        options.tls = (number > 0).then(|| ListenerTls { cert: cert.clone(), key: key.clone(), client_ca });
         validate(dir.path(), &options);
     }
 }

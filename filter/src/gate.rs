@@ -15,7 +15,7 @@ mod response;
 
 use std::rc::Rc;
 
-use attache_llm::contract::{ASK_HEADER, Ask, GateConfig, HEADER_PREFIX, Note, ROUTE_HEADER};
+use attache_llm::contract::{ASK_HEADER, Ask, GateConfig, HEADER_PREFIX, KeyRecord, Note, ROUTE_HEADER};
 use attache_llm::error::ApiError;
 use attache_llm::path::{self, Endpoint, ParsedPath};
 use attache_llm::scan::{BodyScan, ScanLimits, Scanned};
@@ -27,9 +27,8 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 use crate::auth::{self, Presented};
 use crate::finish;
 use crate::host;
-use crate::identity;
-use crate::intake::{self, Asked, Intake, Key, Looked, Step};
-use crate::peer::Peer;
+use crate::intake::{self, Intake, Key, Step};
+use crate::keys::{Hash, Joined, Known};
 use crate::redirect;
 use crate::requests::{Ending, Origin};
 use crate::vm::{self, Vm};
@@ -52,6 +51,8 @@ pub struct Gate {
     ours: bool,
     call_id: String,
     request_id: String,
+    /// Hash that this request may be waiting for.
+    hash: Hash,
     /// What the sidecar decided, once it is known.
     note: Option<Note>,
     /// A body was made for an answer that had none.
@@ -83,6 +84,7 @@ impl Gate {
             ours: false,
             call_id: String::new(),
             request_id: String::new(),
+            hash: Hash::default(),
             note: None,
             body_given: false,
             pass: 0,
@@ -134,26 +136,42 @@ impl Gate {
         self.config.max_body_bytes.saturating_mul(2)
     }
 
-    /// Finds the key, or who the caller is without one, and what is known of it. A miss joins the queue of lookups and
-    /// wakes the root. A key that was sent wins, a bad one too.
+    /// Finds the key and what is known of it. A miss joins the queue of lookups and wakes the root.
     fn authenticate(&mut self, headers: &host::Headers) -> Result<Key, ApiError> {
-        let asked = match auth::presented(headers, self.config.key_header.as_deref()) {
-            Presented::Key(hash) => Ok(Asked::key(hash)),
-            Presented::Missing => Asked::identities(identity::candidates(&self.config, &Peer { headers }))
-                .ok_or_else(|| (ApiError::missing_key(), "missing")),
-            Presented::Malformed => Err((ApiError::malformed_key(), "malformed")),
+        let (error, result) = match auth::presented(headers, self.config.key_header.as_deref()) {
+            Presented::Key(hash) => return self.look_up(hash),
+            Presented::Missing => (ApiError::missing_key(), "missing"),
+            Presented::Malformed => (ApiError::malformed_key(), "malformed"),
         };
+        vm::with(|vm| vm.stats.auth(result));
+        Err(error)
+    }
+
+    fn look_up(&mut self, hash: Hash) -> Result<Key, ApiError> {
+        self.hash = hash;
         let now_ms = host::now_ms();
-        let found = asked.and_then(|asked| {
-            vm::with(|vm| asked.look(&mut vm.keys, self.context, now_ms))
-                .unwrap_or_else(|| Err((intake::away("state is busy"), "unavailable")))
+        let found = vm::with(|vm| match vm.keys.find(&hash, now_ms) {
+            Known::Ask => match vm.keys.join(hash, self.context, now_ms) {
+                Joined::Full => Err((away("too many lookups wait"), "unavailable")),
+                _ => Ok(Key::Asked(hash)),
+            },
+            Known::Record(record) => intake::admit(&record, now_ms).map(|()| Key::Known(record)),
+            Known::Nobody => Err((ApiError::unknown_key(), "unknown")),
         });
-        if let Ok(Key::Asked(_)) = found {
-            self.wake_root();
-        } else {
-            vm::with(|vm| vm.stats.auth(found.as_ref().err().map_or("ok", |(_, result)| *result)));
+        match found.unwrap_or_else(|| Err((away("state is busy"), "unavailable"))) {
+            Ok(key) => {
+                if matches!(key, Key::Asked(_)) {
+                    self.wake_root();
+                } else {
+                    vm::with(|vm| vm.stats.auth("ok"));
+                }
+                Ok(key)
+            }
+            Err((error, result)) => {
+                vm::with(|vm| vm.stats.auth(result));
+                Err(error)
+            }
         }
-        found.map_err(|(error, _)| error)
     }
 
     fn wake_root(&self) {
@@ -211,6 +229,10 @@ fn declared_length(headers: &host::Headers) -> u64 {
     host::find(headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
+fn away(why: &str) -> ApiError {
+    ApiError::auth_unavailable().with_internal(why)
+}
+
 fn scan(len: usize) -> Result<Scanned, ApiError> {
     let mut scan = BodyScan::new(ScanLimits::default());
     let mut start = 0_usize;
@@ -250,10 +272,18 @@ fn advance(context: u32) -> Next {
 
 /// Sets the question for the sidecar, and the id by which the adapter finds the request.
 fn put(ask: &Ask) -> Result<(), ApiError> {
-    let text = intake::ask_header(ask)?;
+    let text = intake::ask_header(ask).ok_or_else(|| ApiError::internal("the question has no JSON"))?;
     host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
     host::set_property(CALL_PROPERTY, &ask.call_id);
     Ok(())
+}
+
+/// What became of a lookup.
+#[derive(Debug, Clone)]
+pub enum Looked {
+    Up(Rc<KeyRecord>),
+    Nobody,
+    Failed(String),
 }
 
 /// Goes on with a request that waited for a lookup. Called by the root, with `context` as the effective one: this is
@@ -262,14 +292,13 @@ pub fn key_decided(context: u32, looked: &Looked) {
     let now_ms = host::now_ms();
     let call_id = vm::with(|vm| {
         let intake = vm.intakes.get_mut(&context)?;
-        // Refused meanwhile for another reason.
-        let Key::Asked(asked) = &intake.key else { return None };
-        let verdict = asked.clone().looked(looked, &mut vm.keys, context, now_ms);
-        let result = verdict.as_ref().err().map_or("ok", |(_, result)| *result);
-        intake.key = verdict.unwrap_or_else(|(error, _)| Key::Refused(error));
-        if !matches!(intake.key, Key::Asked(_)) {
-            vm.stats.auth(result);
-        }
+        let verdict = match looked {
+            Looked::Up(record) => intake::admit(record, now_ms).map(|()| Rc::clone(record)),
+            Looked::Nobody => Err((ApiError::unknown_key(), "unknown")),
+            Looked::Failed(why) => Err((away(why), "unavailable")),
+        };
+        vm.stats.auth(verdict.as_ref().err().map_or("ok", |(_, result)| *result));
+        intake.key = verdict.map_or_else(|(error, _)| Key::Refused(error), Key::Known);
         Some(intake.call_id.clone())
     });
     match advance(context) {
@@ -313,8 +342,7 @@ impl HttpContext for Gate {
             Err(error) => Key::Refused(error),
             Ok(key) => key,
         };
-        let own = self.config.user_headers.iter().map(String::as_str).chain(["cookie"]);
-        for name in auth::key_headers(self.config.key_header.as_deref()).chain(own) {
+        for name in auth::key_headers(self.config.key_header.as_deref()).chain(["cookie"]) {
             if headers.iter().any(|(header, _)| header == name) {
                 host::remove_header(MAP, name);
             }
@@ -331,7 +359,6 @@ impl HttpContext for Gate {
                 scheme: text(":scheme"),
             },
             wishes: wished(&headers),
-            end_user: end_user(&headers, &self.config.user_headers),
             explain: text(ROUTE_HEADER).trim().eq_ignore_ascii_case("explain"),
             start_us: now_us,
             key,
@@ -439,10 +466,8 @@ impl Gate {
             now_us: host::now_us(),
         };
         let request = vm::with(|vm| {
-            let intake = vm.intakes.remove(&self.context);
-            if let Some(Key::Asked(asked)) = intake.map(|intake| intake.key) {
-                vm.keys.leave(&asked.caller.hash, self.context);
-            }
+            vm.keys.leave(&self.hash, self.context);
+            vm.intakes.remove(&self.context);
             let Some(request) = vm.requests.get(&self.call_id) else { return Ok(None) };
             if request.lives_on(self.pass, self.answered, &ending) {
                 if request.passes.number == self.pass && vm.between.len() < MAX_BETWEEN {
@@ -472,11 +497,4 @@ impl Gate {
 fn wished(headers: &host::Headers) -> Vec<(String, String)> {
     let found = wishes::HEADERS.iter().filter_map(|name| Some((*name, host::find(headers, name)?)));
     found.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-/// The header that names the end user.
-fn end_user(headers: &host::Headers, more: &[String]) -> Option<(String, String)> {
-    let names = wishes::END_USER_HEADERS.into_iter().chain(more.iter().map(String::as_str));
-    let said = |name: &str| host::find(headers, name).map(str::trim).filter(|value| !value.is_empty());
-    names.into_iter().find_map(|name| Some((name.to_owned(), said(name)?.to_owned())))
 }

@@ -285,7 +285,6 @@ impl Request {
         let replan = Replan {
             pass: passes.number,
             reservation: passes.note.as_ref().and_then(|note| note.reservation.clone()),
-            owner: passes.note.as_ref().and_then(|note| note.owner.clone()),
             tried: self.tried(),
         };
         Some(self.ask(Some(replan)))
@@ -382,8 +381,6 @@ impl Request {
     pub fn record(&self, note: Option<&Note>, ending: &Ending) -> UsageRecord {
         // A pass that the sidecar never heard of left the reservation of the pass before as it was.
         let heard = note.is_some() || ending.details.starts_with("attache_");
-        // What is reserved for the caller is held over all passes, also where the last one was refused.
-        let owner = note.or(self.passes.note.as_ref()).and_then(|note| note.owner.clone());
         let (number, note) = match self.passes.number {
             number @ 1.. if !heard => (number.saturating_sub(1), self.passes.note.as_ref()),
             number => (number, note),
@@ -395,7 +392,6 @@ impl Request {
             model: self.model.clone(),
             group: self.planned(note).unwrap_or_default().to_owned(),
             reservation: note.and_then(|note| note.reservation.clone()),
-            owner,
             replans: number,
             stream: self.scan.stream,
             user: self.scan.user.clone(),

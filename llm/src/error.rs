@@ -28,43 +28,6 @@ pub struct ApiError {
     pub retriable: bool,
     /// Seconds for `retry-after`.
     pub retry_after_s: Option<u64>,
-    /// The limit that refused it: more fields of the error object.
-    pub limit: Option<Box<LimitHit>>,
-}
-
-/// A limit or budget without room, as it is told beside the message so that nobody has to read that.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LimitHit {
-    /// LiteLLM's word: `api_key`, `team`, `model_per_key`, ...
-    pub entity_type: Cow<'static, str>,
-    /// As clients may see it: keys by alias and `sk-...last4`.
-    pub entity_id: String,
-    pub model: Option<String>,
-    /// The setting: `rpm_limit`, `max_budget`, ...
-    pub limit_type: Cow<'static, str>,
-    /// `minute`, `day`, `lifetime`, ...
-    pub window: Cow<'static, str>,
-    /// Requests, tokens or nano-dollars.
-    pub limit: u64,
-    /// What is on its counter, in the same unit.
-    pub used: u64,
-    /// `limit` and `used` are nano-dollars; they are shown as dollars.
-    pub money: bool,
-    /// `2026-11-25 04:35:00 UTC`.
-    pub reset_at: Option<String>,
-    /// Clients' own retries are no use: `x-should-retry: false`.
-    pub no_retry: bool,
-}
-
-impl LimitHit {
-    /// A number of the limit's unit in JSON: dollars for money.
-    fn shown(&self, amount: u64) -> serde_json::Value {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "exact up to nine million dollars, and only to be read"
-        )]
-        if self.money { (amount as f64 / 1e9).into() } else { amount.into() }
-    }
 }
 
 impl ApiError {
@@ -80,7 +43,6 @@ impl ApiError {
             blame: Blame::Client,
             retriable: false,
             retry_after_s: None,
-            limit: None,
         }
     }
 
@@ -131,17 +93,6 @@ impl ApiError {
             .with_code("invalid_api_key")
     }
 
-    /// 401: no key, and nobody knows what Envoy verified of the caller. `who` may be shown: it is the caller's own.
-    #[must_use]
-    pub fn unknown_identity(who: &str) -> Self {
-        let message = format!(
-            "Authentication Error, No api key passed in, and the verified identity '{}' of the caller is not known \
-             here.",
-            shown(who)
-        );
-        Self::client(401, "auth_error", message).with_code("invalid_api_key")
-    }
-
     /// 401: a key header that holds no key.
     #[must_use]
     pub fn malformed_key() -> Self {
@@ -170,20 +121,6 @@ impl ApiError {
     pub fn blocked_key() -> Self {
         let message = "Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.";
         Self::client(401, "auth_error", message).with_code("invalid_api_key")
-    }
-
-    /// 401: `what` (`Team`, `User`, ...) named `id`, in whose name the request is made, is blocked.
-    #[must_use]
-    pub fn blocked_entity(what: &str, id: &str) -> Self {
-        let message =
-            format!("Authentication Error, {what}={} is blocked. Ask an admin to unblock it.", shown(id));
-        Self::client(401, "auth_error", message).with_code("blocked")
-    }
-
-    /// 400: the request must name its end user (`enforce_user_param`).
-    #[must_use]
-    pub fn user_required() -> Self {
-        Self::invalid_request("The request must name its end user in `user`.", Some("user"))
     }
 
     /// 403: this key may not use this model (or it does not exist: a key learns no more than that).
@@ -242,25 +179,6 @@ impl ApiError {
     pub fn rate_limited(message: impl Into<String>, retry_after_s: u64) -> Self {
         Self { retriable: true, ..Self::client(429, "throttling_error", message) }
             .with_retry_after(retry_after_s)
-    }
-
-    /// 429: a limit of the caller has no room.
-    #[must_use]
-    pub fn limit_reached(message: impl Into<String>, retry_after_s: u64, hit: LimitHit) -> Self {
-        let retriable = !hit.no_retry;
-        Self { limit: Some(Box::new(hit)), retriable, ..Self::rate_limited(message, retry_after_s) }
-    }
-
-    /// A budget of the caller is used up: 400, 422 or 429 as configured; `retry_after_s`: seconds until its window ends, if
-    /// it does.
-    #[must_use]
-    pub fn budget_exceeded(
-        status: u16,
-        message: impl Into<String>,
-        retry_after_s: Option<u64>,
-        hit: LimitHit,
-    ) -> Self {
-        Self { limit: Some(Box::new(hit)), retry_after_s, ..Self::client(status, "budget_exceeded", message) }
     }
 
     /// 429: every deployment of the model rests after failures (LiteLLM's status for it).
@@ -384,31 +302,15 @@ impl ApiError {
             Some(code) => code.to_string(),
             None => self.status.to_string(),
         };
-        let Some(hit) = &self.limit else {
-            return envelope(&self.message, &self.kind, self.param.as_deref(), Some(&code));
-        };
-        let (limit, used) = (hit.shown(hit.limit), hit.shown(hit.used));
-        let remaining = hit.shown(hit.limit.saturating_sub(hit.used));
-        let used_name = if hit.money { "spend" } else { "used" };
-        let body = serde_json::json!({"error": {
-            "message": mask_secrets(&self.message), "type": self.kind, "param": self.param, "code": code,
-            "entity_type": hit.entity_type, "entity_id": mask_secrets(&hit.entity_id), "model": hit.model,
-            "limit_type": hit.limit_type, "window": hit.window, "limit": limit, used_name: used,
-            "remaining": remaining, "reset_at": hit.reset_at,
-        }});
-        body.to_string().into_bytes()
+        envelope(&self.message, &self.kind, self.param.as_deref(), Some(&code))
     }
 
-    /// Response headers: content type, `retry-after` where it helps, and `x-should-retry: false` (OpenAI's libraries heed
-    /// it) where trying again does not.
+    /// Response headers: content type, and `retry-after` where it helps.
     #[must_use]
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if let Some(seconds) = self.retry_after_s {
             headers.push(("retry-after", seconds.to_string()));
-        }
-        if self.limit.as_ref().is_some_and(|hit| hit.no_retry) {
-            headers.push(("x-should-retry", "false".to_owned()));
         }
         headers
     }

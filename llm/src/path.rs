@@ -67,9 +67,8 @@ fn with_model(rest: &str) -> Option<ParsedPath> {
 
 /// Paths that belong to the sidecar's admin API, with everything below them: the gate passes them untouched, and the
 /// bootstrap routes them to the sidecar.
-pub const ADMIN_PREFIXES: [&str; 23] = [
+pub const ADMIN_PREFIXES: [&str; 16] = [
     "/key",
-    "/v2/key",
     "/v1/models",
     "/models",
     "/model/info",
@@ -80,16 +79,10 @@ pub const ADMIN_PREFIXES: [&str; 23] = [
     "/global",
     "/health",
     "/team",
-    "/v2/team",
     "/user",
-    "/v2/user",
     "/budget",
     "/customer",
-    "/end_user",
     "/organization",
-    "/tag",
-    "/provider",
-    "/audit",
     "/router",
 ];
 

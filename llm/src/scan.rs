@@ -21,13 +21,13 @@ pub struct ScanLimits {
     pub max_depth: usize,
     /// Longest `model`, bytes as written in the body.
     pub max_model_bytes: usize,
-    /// Longest `user` (and what stands for it), bytes as written in the body.
+    /// Longest `user`, bytes as written in the body.
     pub max_user_bytes: usize,
 }
 
 impl Default for ScanLimits {
     fn default() -> Self {
-        Self { max_depth: 128, max_model_bytes: 1024, max_user_bytes: crate::wishes::MAX_USER }
+        Self { max_depth: 128, max_model_bytes: 1024, max_user_bytes: 1024 }
     }
 }
 
@@ -52,7 +52,6 @@ pub struct Scanned {
     /// `max_completion_tokens`, else `max_tokens`.
     pub max_tokens: Option<u64>,
     pub n: Option<u64>,
-    /// End user: `user`, else `safety_identifier`, else `metadata.user_id`.
     pub user: Option<String>,
     /// Bytes (decoded, UTF-8) of text in messages, prompt, input and tool declarations.
     pub text_bytes: u64,

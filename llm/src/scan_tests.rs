@@ -24,7 +24,7 @@ pub(crate) fn scan_pieces(body: &[u8], cuts: &[usize]) -> Result<Scanned, ScanEr
 #[test]
 fn everything_is_found() {
     let body = br#" { "model" : "gpt-\u0034o", "messages":[{"role":"user","content":"12345678"}],
-        "stream":true,"stream_options":{"x":1,"include_usage": true },"max_tokens":7,"n":2,"user":"u\u0031 1"} "#;
+        "stream":true,"stream_options":{"x":1,"include_usage": true },"max_tokens":7,"n":2,"user":"u\n1"} "#;
     let found = scan(body).unwrap();
     assert_eq!(found.model.as_deref(), Some("gpt-4o"));
     assert_eq!(&body[found.model_range.clone().unwrap()], br#""gpt-\u0034o""#);
@@ -34,7 +34,7 @@ fn everything_is_found() {
     assert_eq!(&body[options.include_usage.clone().unwrap()], b"true");
     assert_eq!(body[options.object_start.unwrap() - 1], b'{');
     assert!(found.stream && found.include_usage && !found.empty && !options.empty);
-    assert_eq!((found.max_tokens, found.n, found.user.as_deref()), (Some(7), Some(2), Some("u1 1")));
+    assert_eq!((found.max_tokens, found.n, found.user.as_deref()), (Some(7), Some(2), Some("u\n1")));
     assert_eq!((found.object_start, found.len), (2, body.len()));
     // "user" and "12345678".
     assert_eq!((found.text_bytes, found.input_tokens()), (12, 3));

@@ -42,30 +42,8 @@ impl Fields {
         }
     }
 
-    /// The fields of an object that is a part of a body.
-    pub(super) fn of(map: Map<String, Value>) -> Self {
-        Self(map)
-    }
-
-    /// Is the field there, be it null?
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
-    /// Sets a field that is not there.
-    pub(super) fn default(&mut self, name: &str, value: &Value) {
-        if self.0.get(name).is_none_or(Value::is_null) {
-            self.0.insert(name.to_owned(), value.clone());
-        }
-    }
-
-    /// Looks at a field.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
     /// Takes a field; null is absent.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
@@ -130,24 +108,6 @@ impl Fields {
         list.into_iter().map(text).collect::<Result<_, _>>().map(Some)
     }
 
-    /// A list of objects, or one object.
-    pub(super) fn objects(&mut self, name: &'static str, most: usize) -> Result<Option<Vec<Self>>, ApiError> {
-        let list = match self.take(name) {
-            None => return Ok(None),
-            Some(Value::Array(list)) => list,
-            Some(one @ Value::Object(_)) => vec![one],
-            Some(other) => return Err(wrong_type(name, "a list of objects", &other)),
-        };
-        if list.len() > most {
-            return Err(refused(name, &format!("may have {most} entries at most")));
-        }
-        let object = |value: Value| match value {
-            Value::Object(map) => Ok(Self(map)),
-            other => Err(wrong_type(name, "a list of objects", &other)),
-        };
-        list.into_iter().map(object).collect::<Result<_, _>>().map(Some)
-    }
-
     pub(super) fn object(&mut self, name: &'static str) -> Result<Option<Map<String, Value>>, ApiError> {
         match self.take(name) {
             None => Ok(None),
@@ -156,9 +116,9 @@ impl Fields {
         }
     }
 
-    /// What nobody took, nulls included.
+    /// What nobody took, nulls left out.
     pub(super) fn rest(self) -> impl Iterator<Item = (String, Value)> {
-        self.0.into_iter()
+        self.0.into_iter().filter(|(_, value)| !value.is_null())
     }
 }
 
@@ -168,7 +128,7 @@ pub(super) fn refused(name: &'static str, why: &str) -> ApiError {
 }
 
 /// 422 as LiteLLM answers: the field has another type.
-pub(super) fn wrong_type(name: &'static str, wanted: &str, got: &Value) -> ApiError {
+fn wrong_type(name: &'static str, wanted: &str, got: &Value) -> ApiError {
     let message = format!("`{name}` must be {wanted}, not {}.", name_of(got));
     let mut error = ApiError::invalid_request(message, Some(name));
     error.status = 422;

@@ -11,7 +11,6 @@ use serde::Deserialize;
 use super::Admin;
 use super::reply::{Failure, not_found, private_json};
 use crate::routing::explain;
-use crate::store::KeyStore;
 
 /// The request to explain. Everything is optional, so that what is missing is told in our own shape.
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +81,7 @@ async fn key(admin: &Admin, named: &str) -> Result<String, Failure> {
     if named.is_empty() || named == MASTER_KEY_HASH {
         return Ok(MASTER_KEY_HASH.to_owned());
     }
-    if KeyStore::key(&*admin.state.database, named).await?.is_some() {
+    if admin.state.database.key(named).await?.is_some() {
         return Ok(named.to_owned());
     }
     let found = admin.state.database.hashes_of_aliases(&[named.to_owned()]).await?;

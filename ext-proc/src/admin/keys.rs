@@ -13,11 +13,11 @@ use serde_json::Value;
 use super::body::{Fields, refused};
 use super::money::Dollars;
 use super::new_key::{Draft, draft};
-use super::query::Query;
 use super::reply::{Failure, not_found, private_json};
+use super::spend::Query;
 use super::{Admin, when};
 use crate::keys::{self, Caller};
-use crate::store::{KeyRow, KeyStore, StoreError};
+use crate::store::{KeyRow, StoreError};
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -162,8 +162,8 @@ pub(super) async fn info(
     let hash = match (&caller, asked) {
         (Caller::Master, None) => return Ok(private_json(&master_info())),
         (Caller::Master, Some(key)) => hash_of(&key),
-        (Caller::Key(_), None) => caller.id().to_owned(),
-        (Caller::Key(_), Some(key)) if hash_of(&key) == caller.id() => caller.id().to_owned(),
+        (Caller::Key(row), None) => row.key.hash.clone(),
+        (Caller::Key(row), Some(key)) if hash_of(&key) == row.key.hash => row.key.hash.clone(),
         (Caller::Key(_), Some(_)) => return Err(ApiError::admin_only("/key/info for other keys").into()),
     };
     if hash == MASTER_KEY_HASH || admin.state.keys.is_master(&hash) {
@@ -171,7 +171,7 @@ pub(super) async fn info(
     }
     // Straight from the database: spend is current to the last ledger write.
     admin.flush_soon().await;
-    let row = KeyStore::key(&*admin.state.database, &hash).await?.ok_or_else(unknown_key)?;
+    let row = admin.state.database.key(&hash).await?.ok_or_else(unknown_key)?;
     Ok(private_json(&Info { key: &row.key.hash, info: Described::new(&row) }))
 }
 

@@ -1,31 +1,15 @@
 //! The admin API: LiteLLM's management calls, as far as they exist yet. Paths, field names and shapes are
 //! LiteLLM's; errors have OpenAI's envelope.
 
-mod access;
 mod body;
-mod budgets;
-mod customers;
-mod edit;
-mod entity_fields;
 mod explain;
 pub(crate) mod health;
 mod keys;
-mod members;
 mod models;
 mod money;
 mod new_key;
-mod organizations;
-pub mod pending;
-mod people;
-mod query;
-mod removal;
 mod reply;
-pub(crate) mod routes_allowed;
-mod shown;
 mod spend;
-mod tags;
-mod teams;
-mod users;
 mod when;
 
 #[cfg(test)]
@@ -41,12 +25,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use crate::config::Config;
-use crate::entity::{EntityKind, EntityRef};
 use crate::keys::{Caller, KeyDirectory};
 use crate::ledger::Books;
 use crate::routing::SnapshotHandle;
 use crate::server::RouterState;
-use crate::store::{Database, Directory};
+use crate::store::Database;
 use reply::{Failure, json};
 
 /// Largest body of an admin call, bytes.
@@ -57,8 +40,6 @@ pub const MAX_BODY: usize = 1024 * 1024;
 pub struct AdminState {
     pub keys: Arc<KeyDirectory>,
     pub database: Arc<dyn Database>,
-    /// Keys, teams, users and whoever else has rights, limits or a budget.
-    pub directory: Arc<dyn Directory>,
     pub snapshot: SnapshotHandle,
     pub books: Arc<Books>,
     pub config: Arc<Config>,
@@ -97,13 +78,6 @@ pub fn router(state: AdminState) -> Router {
         .route("/health/liveliness", get(alive))
         .route("/health/liveness", get(alive))
         .route("/health/readiness", get(ready))
-        .merge(teams::routes())
-        .merge(members::routes())
-        .merge(users::routes())
-        .merge(customers::routes())
-        .merge(organizations::routes())
-        .merge(budgets::routes())
-        .merge(tags::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -115,13 +89,6 @@ impl Admin {
         let extra = self.state.config.general_settings.litellm_key_header_name.as_deref();
         let extra = extra.map(str::to_ascii_lowercase);
         Ok(self.state.keys.authenticate_with(headers, extra.as_deref()).await?)
-    }
-
-    /// Tells caches and gates that these entities changed, or may have changed.
-    fn changed(&self, changed: &[EntityRef]) {
-        let keys: Vec<String> =
-            changed.iter().filter(|of| of.kind == EntityKind::Key).map(|of| of.id.clone()).collect();
-        self.state.keys.changed(&keys);
     }
 
     /// Only the master key may pass.

@@ -45,7 +45,10 @@ fn wildcard_of<'a>(model: &str, snapshot: &'a Snapshot) -> Option<&'a Arc<Group>
 }
 
 fn access(caller: &Caller) -> Access<'_> {
-    caller.key().map_or_else(Access::everything, |key| Access::of(&key.settings.models))
+    match caller {
+        Caller::Master => Access::everything(),
+        Caller::Key(row) => Access::of(&row.key.models),
+    }
 }
 
 /// Groups and aliases that the caller may name. Patterns are listed as they are: what they stand for is the provider's

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use attache_llm::error::ApiError;
+use attache_llm::path::percent_decode;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -10,7 +11,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::money::Dollars;
-use super::query::Query;
 use super::reply::{Failure, private_json};
 use super::{Admin, when};
 use crate::keys::{self, Caller};
@@ -47,6 +47,42 @@ impl Admin {
             && let Ok(Err(error)) = tokio::time::timeout(FLUSH_WAIT, self.state.books.flush()).await
         {
             tracing::debug!(%error, "reading spend without the newest rows");
+        }
+    }
+}
+
+/// Parameters of a query string; each is taken once.
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(query: Option<&str>) -> Self {
+        let decode = |text: &str| percent_decode(&text.replace('+', " ")).unwrap_or_default();
+        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| {
+                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decode(name), decode(value))
+                })
+                .collect(),
+        )
+    }
+
+    /// A parameter; empty is absent.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(key, _)| key == name)?;
+        Some(self.0.remove(at).1).filter(|value| !value.is_empty())
+    }
+
+    /// A filter that is not understood must not look as if it had worked.
+    fn finish(self) -> Result<(), ApiError> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                let name: String = name.chars().take(64).collect();
+                let message = format!("The query parameter `{name}` is not supported here.");
+                Err(ApiError::invalid_request(message, None).with_param(name))
+            }
         }
     }
 }
@@ -157,10 +193,10 @@ pub(super) async fn logs(
             Some(Caller::Master.id().to_owned())
         }
         (Caller::Master, asked) => asked,
-        (Caller::Key(_), Some(asked)) if asked != caller.id() => {
+        (Caller::Key(row), Some(asked)) if asked != row.key.hash => {
             return Err(ApiError::admin_only("/spend/logs of other keys").into());
         }
-        (Caller::Key(_), _) => Some(caller.id().to_owned()),
+        (Caller::Key(row), _) => Some(row.key.hash.clone()),
     };
     admin.flush_soon().await;
     let rows = match call_id {

@@ -12,7 +12,6 @@ use tower::ServiceExt;
 
 use super::{AdminState, MAX_BODY, router};
 use crate::config::{Config, Secret};
-use crate::entity::double::Entities;
 use crate::keys::double::Double;
 use crate::keys::{KeyDirectory, hash};
 use crate::ledger::row_tests::{config, record};
@@ -59,7 +58,6 @@ impl LiveClusters for EveryCluster {
 struct World {
     router: Router,
     double: Arc<Double>,
-    directory: Arc<Entities>,
     books: Arc<Books>,
     routing: RouterState,
     _dir: tempfile::TempDir,
@@ -101,18 +99,16 @@ impl World {
         };
         let books = Books::open(options).unwrap();
         let routing = RouterState::new(Arc::new(Memory::default()), Arc::new(EveryCluster));
-        let directory = Arc::new(Entities::default());
         let state = AdminState {
             keys: KeyDirectory::new(database.clone(), Some(Secret::new(MASTER))),
             database,
-            directory: directory.clone(),
             snapshot,
             books: books.clone(),
             config: Arc::new(Config::default()),
             routing: routing.clone(),
             version: "test",
         };
-        Self { router: router(state), double, directory, books, routing, _dir: dir }
+        Self { router: router(state), double, books, routing, _dir: dir }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -1,10 +1,9 @@
 //! The key table: every key of the file, once. The loader checks against it and `docs/configuration.md` is made
 //! from it. The typed side is `types.rs`. `known` are names separated by white space.
 
-pub(super) use super::keys_general::{FEATURES, GENERAL, IDENTITY, IDENTITY_JWT, USER_HEADER};
-pub(super) use super::keys_litellm::{LITELLM, TAG_BUDGET};
+use super::choices;
 pub(super) use super::keys_router::{
-    ALIAS, ALLOWED_FAILS, PROVIDER_BUDGET, RETRIES, ROUTER, ROUTING_GROUP, STRATEGY_ARGS,
+    ALIAS, ALLOWED_FAILS, LITELLM, PROVIDER_BUDGET, RETRIES, ROUTER, ROUTING_GROUP, STRATEGY_ARGS,
 };
 use super::schema::{Key, Kind, Section, key, required};
 
@@ -249,14 +248,116 @@ pub(super) static INFO: Section = Section {
     ",
 };
 
+pub(super) static GENERAL: Section = Section {
+    title: "`general_settings`",
+    keys: &[
+        key(
+            "master_key",
+            Kind::Secret,
+            "`LITELLM_MASTER_KEY`",
+            "The key of the admin. Starts with `sk-`; publicly known values are refused.",
+        ),
+        key(
+            "dangerously_permit_weak_or_unset_master_key",
+            Kind::Bool,
+            "false",
+            "For local development only: accept a publicly known master key, or none.",
+        ),
+        key(
+            "database_url",
+            Kind::Secret,
+            "`DATABASE_URL`, else SQLite in the data folder",
+            "`postgres://user:password@host:port/name`.",
+        ),
+        key("database_connection_pool_limit", Kind::Positive, "10", "Connections to Postgres."),
+        key("database_connection_timeout", Kind::Positive, "60", "Seconds to wait for one."),
+        key(
+            "proxy_batch_write_at",
+            Kind::Positive,
+            "10",
+            "Seconds between two writes of the ledger. Spend is on disk before that.",
+        ),
+        key("litellm_key_header_name", Kind::Text, "", "One more header to read keys from."),
+        key("max_request_size_mb", Kind::Amount, "32", "Largest request body, MiB. One byte more is a 413."),
+        key(
+            "background_health_checks",
+            Kind::Bool,
+            "false",
+            "Probes every deployment each `health_check_interval` with a call that costs nothing (the list of models); `/health` shows the results.",
+        ),
+        key(
+            "health_check_interval",
+            Kind::Seconds,
+            "300",
+            "Seconds between two rounds of background probes.",
+        ),
+        key(
+            "readiness_requires",
+            Kind::Choices(choices::READINESS, &[]),
+            "`[envoy]`",
+            "Attaché's own: what `/health/readiness` waits for: `envoy` (it has taken the configuration), `database`, `redis`, `deployments` (at least one is usable).",
+        ),
+        key(
+            "proxy_config_reload_interval_seconds",
+            Kind::SecondsOrZero,
+            "2",
+            "How often the configuration's files are looked at for changes; 0: only on SIGHUP.",
+        ),
+    ],
+    known: "
+        allowed_routes public_routes admin_only_routes allowed_ips use_x_forwarded_for
+        trusted_proxy_ranges custom_auth custom_auth_* enable_jwt_auth litellm_jwtauth enable_oauth2_*
+        enforce_rbac role_permissions enforce_user_param enforced_params user_header_name
+        user_header_mappings reject_clientside_metadata_tags disable_key_generate_for_org_admin
+        disable_custom_api_keys disable_master_key_return self_serve_budget_policy
+        allow_client_side_credentials pass_through_endpoints user_url_*
+        dangerously_allow_mock_testing_request_params max_parallel_requests
+        global_max_parallel_requests max_in_flight_requests_per_worker max_queued_requests_per_worker
+        admission_queue_timeout_seconds max_response_size_mb max_file_size_mb max_batch_file_*
+        fail_closed_rate_limit_enforcement fail_closed_budget_enforcement disable_budget_reservation
+        apply_user_budget_to_team_keys token_rate_limit_type allow_requests_on_db_unavailable
+        cancel_on_disconnect enforce_fallback_model_access disable_fallbacks_on_per_model_rate_limits
+        expose_fallback_errors_to_caller user_api_key_cache_ttl user_api_key_cache_max_size
+        database_socket_timeout database_connect_timeout database_max_idle_connection_lifetime
+        database_disable_prepared_statements database_extra_connection_params database_type
+        database_args disable_prisma_schema_update proxy_budget_rescheduler_*
+        use_redis_transaction_buffer disable_spend_logs disable_spend_updates disable_reset_budget
+        disable_error_logs disable_adding_master_key_hash_to_db store_prompts_in_spend_logs
+        spend_logs_metadata_fields disable_requester_ip_address_logging maximum_spend_logs_*
+        use_spend_logs_partitioning accounting_* coordination_redis
+        health_check_* use_shared_health_check enable_health_check_routing background_health_check_*
+        allow_public_health_readiness_details alerting alerting_* alert_types alert_to_webhook_url
+        spend_report_frequency infer_model_from_keys completion_model always_include_stream_usage
+        include_call_id_in_error_body forward_client_headers_to_llm_api forward_openai_org_id
+        model_list_healthy_only return_wildcard_routes missing_session_id key_management_system
+        key_management_settings store_model_in_db supported_db_objects
+        custom_sso custom_ui_sso_sign_in_handler ui_access_mode
+        proxy_base_url otel custom_key_generate default_team_disabled service_account_settings
+        image_generation_model moderation_model embedding_model max_batch_* store_*
+    ",
+};
+
+pub(super) static FEATURES: Section = Section {
+    title: "`features`",
+    keys: &[
+        key("separate_health_app", Kind::Bool, "", "Accepted; health always has a listener of its own."),
+        key(
+            "pre_call_health_checks",
+            Kind::Bool,
+            "",
+            "Leaves out deployments whose last background probe failed. What is cooling down or not yet live in Envoy is left out in any case.",
+        ),
+    ],
+    known: "",
+};
+
 /// All sections, in the order of the reference.
-pub(super) static SECTIONS: [&Section; 18] = [
+pub(super) static SECTIONS: [&Section; 14] = [
     &ROOT,
     &MODEL,
     &PARAMS,
     &INFO,
     &GENERAL,
-    &USER_HEADER,
     &ROUTER,
     &STRATEGY_ARGS,
     &ROUTING_GROUP,
@@ -265,10 +366,7 @@ pub(super) static SECTIONS: [&Section; 18] = [
     &PROVIDER_BUDGET,
     &ALIAS,
     &LITELLM,
-    &TAG_BUDGET,
     &FEATURES,
-    &IDENTITY,
-    &IDENTITY_JWT,
 ];
 
 /// Where else a key is known, for suggestions.

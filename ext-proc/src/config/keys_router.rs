@@ -1,4 +1,4 @@
-//! The key table of `router_settings` and what it has within.
+//! The key table of `router_settings` and what it has within, and of `litellm_settings`.
 
 use super::choices;
 use super::schema::{Kind, Section, key, required};
@@ -243,4 +243,51 @@ pub(super) static ALIAS: Section = Section {
         key("hidden", Kind::Bool, "false", "`/v1/models` does not list the alias."),
     ],
     known: "",
+};
+
+pub(super) static LITELLM: Section = Section {
+    title: "`litellm_settings`",
+    keys: &[
+        key("num_retries", Kind::Count, "", "As `router_settings.num_retries`, which wins."),
+        key("request_timeout", Kind::Seconds, "", "As `router_settings.timeout`, which wins."),
+        key(
+            "fallbacks",
+            Kind::Fallbacks,
+            "empty",
+            "As `router_settings.fallbacks`, which wins for a group that both name.",
+        ),
+        key(
+            "default_fallbacks",
+            Kind::TextList,
+            "empty",
+            "As `router_settings.default_fallbacks`, which wins.",
+        ),
+        key("context_window_fallbacks", Kind::Fallbacks, "", "As in `router_settings`, which wins."),
+        key("content_policy_fallbacks", Kind::Fallbacks, "", "As in `router_settings`, which wins."),
+        key("allowed_fails", Kind::Count, "", "As `router_settings.allowed_fails`, which wins."),
+    ],
+    known: "
+        drop_params modify_params set_verbose json_logs cache cache_params callbacks success_callback
+        failure_callback service_callback audit_log_callbacks turn_off_message_logging
+        redact_user_api_key_info store_audit_logs
+        max_budget budget_duration budget_exceeded_status_code budget_exceeded_throttle_percentage
+        default_soft_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
+        max_end_user_budget_id budget_rollover budget_reset_time timezone tag_budget_config
+        default_team_settings default_team_params default_key_generate_params
+        upperbound_key_generate_params key_generation_settings default_internal_user_params
+        key_alias_pattern model_group_settings priority_reservation priority_reservation_settings
+        cost_discount_config cost_margin_config block_requests_for_models_without_pricing
+        include_cost_in_streaming_usage expose_router_debug_in_errors redact_messages_in_exceptions
+        extra_spend_tag_headers disable_end_user_cost_tracking* custom_prometheus_* prometheus_*
+        require_auth_for_metrics_endpoint ssl_verify ssl_* force_ipv4 disable_aiohttp_transport http2
+        force_redis_hash_tag_grouping sse_keepalive_ping_interval_seconds
+        anthropic_sse_ping_interval_seconds enable_caching_on_provider_specific_optional_params
+        telemetry log_raw_request_response model_alias_map langfuse_* langsmith_* datadog_*
+        s3_callback_params global_disable_no_log_param public_model_groups* post_call_rules
+        pre_call_rules input_callback enable_json_schema_validation cooldown_time mcp_*
+        check_provider_endpoint enable_preview_features return_response_headers guardrails
+        custom_provider_map retry default_in_memory_ttl default_redis_ttl
+        default_redis_batch_cache_expiry user_url_* forward_traceparent_to_llm_provider modify_*
+        suppress_debug_info ui_theme_config
+    ",
 };

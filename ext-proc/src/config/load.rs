@@ -6,10 +6,7 @@ use serde_yaml_ng::{Mapping, Value};
 
 use super::files::Files;
 use super::issue::{Findings, Issue, Place};
-use super::{
-    Config, ConfigErrors, Env, Secret, identity_rules, keys, limits, placeholders, resolve, routes_rules,
-    rules, walk,
-};
+use super::{Config, ConfigErrors, Env, Secret, keys, placeholders, resolve, routes_rules, rules, walk};
 use crate::prices::PriceTable;
 
 /// A configuration that may be used.
@@ -58,8 +55,6 @@ pub(super) fn attempt(path: &Path, env: &Env) -> Attempt {
     let config = if findings.errors.is_empty() { typed(map, &env, &mut findings) } else { None };
     if let Some(config) = &config {
         rules::check(config, &env, &mut findings);
-        limits::check(config, &mut findings);
-        identity_rules::check(config, &mut findings);
         // Prices do not matter to whether it can be resolved.
         let deployments = resolve::deployments(config, &env, &PriceTable::default(), &mut findings);
         routes_rules::check(config, &deployments, &mut findings);

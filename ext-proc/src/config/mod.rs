@@ -10,14 +10,9 @@ mod choices;
 mod describe;
 mod env;
 mod files;
-mod identity;
-mod identity_rules;
 mod issue;
 mod keys;
-mod keys_general;
-mod keys_litellm;
 mod keys_router;
-mod limits;
 mod load;
 mod locate;
 mod placeholders;
@@ -38,15 +33,12 @@ mod tests;
 
 pub use check::{CheckReport, check};
 pub use env::Env;
-pub use identity::{Claim, IdentityRule, find as find_identity};
 pub use issue::{ConfigErrors, Issue};
-pub use limits::alias_pattern;
 pub use load::{Loaded, load};
 pub use reference::reference;
 pub use secret::Secret;
 pub use snapshot::snapshot;
 pub use types::{
-    Alias, BudgetMode, Config, Fallbacks, Features, GeneralSettings, LitellmParams, LitellmSettings,
-    ModelEntry, ModelInfo, Policy, ProviderBudget, Requirement, RouterSettings, RoutingGroup, StrategyArgs,
-    TagBudget, TokenRateLimitType, UserHeader, seconds,
+    Alias, Config, Fallbacks, Features, GeneralSettings, LitellmParams, LitellmSettings, ModelEntry,
+    ModelInfo, Policy, ProviderBudget, Requirement, RouterSettings, RoutingGroup, StrategyArgs, seconds,
 };

@@ -9,10 +9,11 @@ use attache_llm::provider;
 use attache_llm::wildcard;
 
 use super::choices::{self, ALLOWED_FAILS, RETRIES};
-use super::limits::nanos;
 use super::types::{Alias, Fallbacks, Policy, ProviderBudget, StrategyArgs};
 use super::{Config, seconds};
 use crate::routing::{Affinity, Budget, Deployment, Group, LatencyArgs, RetryPolicy, Strategy, TagRules};
+
+const NANOS_PER_DOLLAR: f64 = 1e9;
 
 /// The name behind a name, through any number of aliases. `None` for a loop.
 pub(super) fn unalias<'a>(name: &'a str, aliases: &'a BTreeMap<String, Alias>) -> Option<&'a str> {
@@ -157,9 +158,15 @@ fn classes(policy: &Policy, ending: &str) -> BTreeMap<ErrorClass, u32> {
 }
 
 /// Dollars per seconds; both or none ([`super::routes_rules`]).
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "dollars are between 0 and a billion: below 2^63 nano-dollars"
+)]
 pub(super) fn budget(dollars: Option<f64>, period: Option<u64>) -> Option<Budget> {
     let (dollars, period) = (dollars?, period?);
-    Some(Budget { limit: nanos(dollars), period: Duration::from_secs(period) })
+    let limit = (dollars * NANOS_PER_DOLLAR).round() as u64;
+    Some(Budget { limit, period: Duration::from_secs(period) })
 }
 
 impl ProviderBudget {

@@ -20,8 +20,8 @@ const WEAK_KEYS: [&str; 14] = [
     "sk-password",
     "sk-secret",
 ];
-/// A shorter one can be guessed (LiteLLM's bound for keys that somebody chose).
-const SHORTEST_MASTER_KEY: usize = 16;
+/// Shorter than this after `sk-` can be guessed.
+const SHORTEST_MASTER_KEY: usize = 8;
 
 pub(super) fn check(config: &Config, env: &Env, findings: &mut Findings) {
     master_key(config, findings);
@@ -59,15 +59,14 @@ fn master_key(config: &Config, findings: &mut Findings) {
         }
         return;
     };
-    if !key.starts_with("sk-") {
+    let Some(rest) = key.strip_prefix("sk-") else {
         findings.error(&place, "must start with `sk-`");
         return;
-    }
+    };
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         findings.error(&place, "has characters that no header can carry");
-    } else if WEAK_KEYS.contains(&key) || key.len() < SHORTEST_MASTER_KEY {
-        let message =
-            "publicly known or too short (16 characters); make one with `echo sk-$(openssl rand -hex 16)`";
+    } else if WEAK_KEYS.contains(&key) || rest.len() < SHORTEST_MASTER_KEY {
+        let message = "publicly known or too short; make one with `echo sk-$(openssl rand -hex 16)`";
         if permit {
             findings.warn(&place, message);
         } else {

@@ -29,14 +29,6 @@ pub(super) enum Kind {
     Choices(&'static [&'static str], &'static [&'static str]),
     /// `30s`, `15m`, `1h`, `7d`, `2w`, `1mo` (30 days); becomes whole seconds.
     Period,
-    /// The same, kept as text: budget windows of days, weeks and months follow the calendar.
-    Duration,
-    /// `HH:MM`.
-    TimeOfDay,
-    /// One of these numbers.
-    Status(&'static [u16]),
-    /// A map of anything, for the admin API to read.
-    Json,
     TextMap,
     SecretMap,
     /// `[{group: [group, ...]}]`.
@@ -67,10 +59,7 @@ impl Kind {
             Self::TextList => "a list of text",
             Self::Choice(_) => "one of the names below",
             Self::Choices(..) => "a list of the names below",
-            Self::Period | Self::Duration => "a duration such as `30s`, `15m`, `1h`, `1d` or `1mo`",
-            Self::TimeOfDay => "a time of day such as `06:00`",
-            Self::Status(_) => "one of the numbers below",
-            Self::Json => "a map",
+            Self::Period => "a duration such as `30s`, `15m`, `1h`, `1d` or `1mo`",
             Self::TextMap | Self::SecretMap => "a map of text",
             Self::Fallbacks => "a list of `{group: [group, ...]}`",
             Self::Aliases => "a map `{alias: group}` or `{alias: {model, hidden}}`",

@@ -8,7 +8,7 @@ use attache_llm::wildcard;
 
 use super::issue::{Findings, Issue};
 use super::routes::{self, Served, Strategies, unalias};
-use super::{Config, ConfigErrors, Env, choices, limits, resolve, seconds};
+use super::{Config, ConfigErrors, Env, choices, resolve, seconds};
 use crate::prices::PriceTable;
 use crate::routing::{Deployment, Group, Snapshot};
 
@@ -95,7 +95,6 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         pre_call_checks: router.enable_pre_call_checks,
         tags: routes::tags(config),
         provider_budgets: routes::provider_budgets(config),
-        limits: Arc::new(limits::rules(config)),
         affinity: routes::affinity(config),
         pre_call_health_checks: config.features.pre_call_health_checks,
         groups,

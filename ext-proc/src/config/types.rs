@@ -3,9 +3,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::{IdentityRule, Secret};
+use super::Secret;
 use crate::store::{CounterBackend, DatabaseBackend, REDIS_DEADLINE};
 
 /// The whole file after placeholders and includes. Only what Attaché acts on is typed here; the keys that are
@@ -128,42 +127,6 @@ pub struct GeneralSettings {
     pub readiness_requires: Vec<Requirement>,
     /// Seconds between two looks at the configuration's files; 0: none.
     pub proxy_config_reload_interval_seconds: f64,
-    pub token_rate_limit_type: TokenRateLimitType,
-    /// Of keys without one of their own.
-    pub max_parallel_requests: Option<u64>,
-    pub global_max_parallel_requests: Option<u64>,
-    pub fail_closed_rate_limit_enforcement: bool,
-    pub fail_closed_budget_enforcement: bool,
-    pub disable_budget_reservation: bool,
-    pub apply_user_budget_to_team_keys: bool,
-    pub enforce_user_param: bool,
-    pub user_header_name: Option<String>,
-    pub user_header_mappings: Vec<UserHeader>,
-    pub disable_custom_api_keys: bool,
-    pub store_model_in_db: bool,
-    /// Changes of the admin API are recorded in any case.
-    pub store_audit_logs: Option<bool>,
-    /// No effect: nothing makes an unknown key pass.
-    pub allow_requests_on_db_unavailable: bool,
-}
-
-/// `token_rate_limit_type`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenRateLimitType {
-    #[default]
-    Total,
-    Input,
-    Output,
-}
-
-/// `user_header_mappings[]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct UserHeader {
-    pub header_name: String,
-    /// `customer` or `internal_user`.
-    pub litellm_user_role: String,
 }
 
 /// Something that must be there before the gateway is ready.
@@ -206,20 +169,6 @@ impl Default for GeneralSettings {
             health_check_interval: 300.0,
             readiness_requires: vec![Requirement::Envoy],
             proxy_config_reload_interval_seconds: 2.0,
-            token_rate_limit_type: TokenRateLimitType::Total,
-            max_parallel_requests: None,
-            global_max_parallel_requests: None,
-            fail_closed_rate_limit_enforcement: false,
-            fail_closed_budget_enforcement: false,
-            disable_budget_reservation: false,
-            apply_user_budget_to_team_keys: false,
-            enforce_user_param: false,
-            user_header_name: None,
-            user_header_mappings: Vec::new(),
-            disable_custom_api_keys: false,
-            store_model_in_db: false,
-            store_audit_logs: None,
-            allow_requests_on_db_unavailable: false,
         }
     }
 }
@@ -327,50 +276,6 @@ pub struct LitellmSettings {
     pub context_window_fallbacks: Fallbacks,
     pub content_policy_fallbacks: Fallbacks,
     pub allowed_fails: Option<u32>,
-    /// Dollars, of the whole gateway; 0: no limit.
-    pub max_budget: f64,
-    /// As written.
-    pub budget_duration: Option<String>,
-    pub budget_exceeded_status_code: Option<u16>,
-    /// IANA name.
-    pub timezone: Option<String>,
-    /// `HH:MM`.
-    pub budget_reset_time: Option<String>,
-    /// Dollars.
-    pub max_end_user_budget: Option<f64>,
-    pub max_end_user_budget_id: Option<String>,
-    /// Dollars.
-    pub max_internal_user_budget: Option<f64>,
-    /// As written.
-    pub internal_user_budget_duration: Option<String>,
-    pub tag_budget_config: BTreeMap<String, TagBudget>,
-    /// Dollars.
-    pub default_soft_budget: Option<f64>,
-    /// Parameters of `/key/generate`, as LiteLLM writes them.
-    pub default_key_generate_params: Map<String, Value>,
-    pub upperbound_key_generate_params: Map<String, Value>,
-    /// `team_key_generation` and `personal_key_generation`, as LiteLLM writes them.
-    pub key_generation_settings: Map<String, Value>,
-    /// Parameters of `/user/new`.
-    pub default_internal_user_params: Map<String, Value>,
-    /// Parameters of `/team/new`.
-    pub default_team_params: Map<String, Value>,
-    /// Regular expression; see [`super::alias_pattern`].
-    pub key_alias_pattern: Option<String>,
-    /// Changes of the admin API are recorded in any case.
-    pub store_audit_logs: Option<bool>,
-}
-
-/// `tag_budget_config.<tag>`: one name of each pair is set.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct TagBudget {
-    /// Dollars.
-    pub max_budget: Option<f64>,
-    pub budget_limit: Option<f64>,
-    /// As written.
-    pub budget_duration: Option<String>,
-    pub time_period: Option<String>,
 }
 
 /// Top-level `features`.
@@ -380,27 +285,6 @@ pub struct Features {
     pub separate_health_app: bool,
     /// Leave out deployments whose last background probe failed.
     pub pre_call_health_checks: bool,
-    pub budget_mode: BudgetMode,
-    /// Workloads without keys.
-    pub identities: Vec<IdentityRule>,
-}
-
-/// `features.budget_mode`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BudgetMode {
-    #[default]
-    Enforce,
-    /// Counts what budgets would have refused.
-    Audit,
-}
-
-impl GeneralSettings {
-    /// Headers that name the end user, beside LiteLLM's own.
-    pub fn end_user_headers(&self) -> impl Iterator<Item = &str> {
-        let mapped = self.user_header_mappings.iter().filter(|map| map.litellm_user_role == "customer");
-        mapped.map(|map| map.header_name.as_str()).chain(self.user_header_name.as_deref())
-    }
 }
 
 impl Config {
@@ -409,11 +293,8 @@ impl Config {
     pub fn counters(&self) -> CounterBackend {
         let router = &self.router_settings;
         let deadline = router.redis_deadline_ms.map_or(REDIS_DEADLINE, |ms| Duration::from_millis(ms.into()));
-        let general = &self.general_settings;
-        let fail_closed =
-            general.fail_closed_rate_limit_enforcement || general.fail_closed_budget_enforcement;
         if let Some(url) = &router.redis_url {
-            return CounterBackend::Redis { url: url.clone(), deadline, fail_closed };
+            return CounterBackend::Redis { url: url.clone(), deadline };
         }
         let Some(host) = &router.redis_host else { return CounterBackend::Memory };
         let user = router.redis_username.as_deref().map(percent_encode).unwrap_or_default();
@@ -429,7 +310,7 @@ impl Config {
         let port = router.redis_port.unwrap_or(6379);
         let db = router.redis_db.map(|db| db.to_string()).unwrap_or_default();
         let url = Secret::new(format!("redis://{login}{host}:{port}/{db}"));
-        CounterBackend::Redis { url, deadline, fail_closed }
+        CounterBackend::Redis { url, deadline }
     }
 
     /// Where keys and ledger live: Postgres if `database_url` is given, else SQLite in `data_dir`.

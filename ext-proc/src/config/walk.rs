@@ -86,20 +86,6 @@ fn check(value: &mut Value, kind: Kind, place: &Place, findings: &mut Findings) 
         Kind::Choice(names) => choice(value, names),
         Kind::Choices(names, others) => choices(value, names, others, place, findings),
         Kind::Period => period(value),
-        Kind::Duration => duration(value),
-        Kind::TimeOfDay => match value.as_str().and_then(minute_of_day) {
-            Some(_) => Ok(()),
-            None => wrong(value),
-        },
-        Kind::Status(numbers) => {
-            let among =
-                |number: &Value| number.as_u64().is_some_and(|n| numbers.iter().any(|s| u64::from(*s) == n));
-            let list: Vec<_> = numbers.iter().map(u16::to_string).collect();
-            let message = format!("found {}, expected one of {}", found(value), list.join(", "));
-            *value = whole(value, 0, u64::from(u16::MAX)).filter(among).ok_or(message)?;
-            Ok(())
-        }
-        Kind::Json => json(value),
         Kind::TextMap | Kind::SecretMap => text_map(value, place, findings),
         Kind::Fallbacks => fallbacks(value, place, findings),
         Kind::Aliases => aliases(value, place, findings),
@@ -218,40 +204,6 @@ fn period_seconds(text: &str) -> Option<u64> {
     };
     // Ten years: longer windows are slips of the keyboard.
     number.checked_mul(unit).filter(|seconds| (1..=3_660 * DAY).contains(seconds))
-}
-
-/// Durations that stay text. Only one month is a window of the calendar.
-fn duration(value: &mut Value) -> Result<(), String> {
-    let wrong = |value: &Value| format!("found {}, expected {}", found(value), Kind::Duration.name());
-    let Value::String(text) = value else { return Err(wrong(value)) };
-    *text = text.trim().to_owned();
-    match period_seconds(text) {
-        None => Err(wrong(value)),
-        Some(_) if text.ends_with("mo") && text != "1mo" => {
-            Err("no budget is for several months: expected `1mo`, or days".to_owned())
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-/// Minutes after midnight of `HH:MM`.
-pub(super) fn minute_of_day(text: &str) -> Option<u32> {
-    let (hour, minute) = text.trim().split_once(':')?;
-    let number = |text: &str, below: u32| {
-        let plain = (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u32>().ok().filter(|number| plain && *number < below)
-    };
-    Some(number(hour, 24)? * 60 + number(minute, 60)?)
-}
-
-/// Anything that JSON can say; keys that look like numbers become text, at every depth.
-fn json(value: &mut Value) -> Result<(), String> {
-    if !value.is_mapping() {
-        return Err(format!("found {}, expected a map", found(value)));
-    }
-    let plain = serde_json::to_value(&*value).ok().and_then(|json| serde_yaml_ng::to_value(json).ok());
-    *value = plain.ok_or("holds something that JSON cannot say, such as a tag")?;
-    Ok(())
 }
 
 /// Replaces a value by its normal form; without one, it is of the wrong type.

@@ -15,6 +15,6 @@ mod published;
 mod session;
 
 pub use ads::AdsService;
-pub use bootstrap::{BootstrapOptions, Jwks, ListenerTls, SidecarAddress, Tokens, render};
+pub use bootstrap::{BootstrapOptions, ListenerTls, SidecarAddress, render};
 pub use clusters::ClusterOptions;
 pub use published::{EnvoyStatus, Published};

@@ -97,8 +97,6 @@ impl KeyStore for Double {
     }
 }
 
-crate::keys::directory_of_keys!(Double);
-
 #[async_trait]
 impl Ledger for Double {
     async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError> {

@@ -45,7 +45,6 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot, prices: &PriceTable) -> Sp
         start_us: record.start_us,
         duration_us: record.duration_us,
         first_event_us: record.first_event_us,
-        ..SpendRow::default()
     }
 }
 

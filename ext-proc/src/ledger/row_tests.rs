@@ -24,7 +24,6 @@ pub(crate) fn record(call_id: &str) -> UsageRecord {
         model: "chat".to_owned(),
         group: "chat".to_owned(),
         reservation: None,
-        owner: None,
         replans: 0,
         stream: false,
         user: None,

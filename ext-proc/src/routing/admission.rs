@@ -187,7 +187,7 @@ impl<'a> Meter<'a> {
                 Kind::Tpm => estimate.tokens(),
                 Kind::Budget | Kind::ProviderBudget => estimate.cost(price),
             };
-            charges.push(Limited::new(counter, amount, ttl, limit));
+            charges.push(Limited { counter, amount, ttl, limit });
         }
         charges
     }

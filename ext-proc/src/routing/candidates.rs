@@ -53,7 +53,6 @@ pub(super) struct Filter<'r, 'a> {
     target: Target<'a>,
     tags: Tags,
     by_access_group: bool,
-    asked: &'r str,
     all_live: bool,
 }
 
@@ -68,10 +67,10 @@ enum Tags {
 
 impl<'r, 'a> Filter<'r, 'a> {
     /// `asked`: the name by which the target was found.
-    pub(super) fn new(request: &'r Request<'a>, target: Target<'a>, asked: &'r str) -> Self {
+    pub(super) fn new(request: &'r Request<'a>, target: Target<'a>, asked: &str) -> Self {
         let by_access_group = request.access.grants(asked, &target) == Grant::AccessGroups;
         let all_live = request.live.all_live(request.snapshot.generation);
-        Self { request, target, tags: tags(request, &target), by_access_group, asked, all_live }
+        Self { request, target, tags: tags(request, &target), by_access_group, all_live }
     }
 
     /// The deployment as a candidate, or the first rule that it breaks. Length comes last: who is only too small would
@@ -81,7 +80,7 @@ impl<'r, 'a> Filter<'r, 'a> {
         if self.target.only.is_some_and(|only| only.meta.id != deployment.meta.id) {
             return Err(Excluded::OtherId);
         }
-        if self.by_access_group && !request.access.permits(self.asked, &self.target, deployment) {
+        if self.by_access_group && !request.access.is_in_group(deployment) {
             return Err(Excluded::Access);
         }
         if !self.serves_tags(deployment) {

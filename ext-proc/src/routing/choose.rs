@@ -85,7 +85,8 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
             });
             let mut charges = meter.reserve(deployment, &kinds, request.estimate, price.flatten(), lease);
             if let Some(level) = level.as_ref().filter(|_| !leg.ranked && !charges.is_empty()) {
-                let level = Limited::new(level.clone(), 0, Duration::from_secs(60), None);
+                let level =
+                    Limited { counter: level.clone(), amount: 0, ttl: Duration::from_secs(60), limit: None };
                 charges.insert(0, level);
             }
             let probe = member.half_open.then(|| deployment.meta.id.clone());
@@ -96,7 +97,7 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
     }
     let slot = Slot { minute: request.minute(), call_id: &request.ask.call_id, pass: request.pass() };
     let pick = if any_ranked { Pick::Lowest(0) } else { Pick::First };
-    (Admission { id: slot.id(), lease, required: Vec::new(), candidates, pick, renew: None }, places)
+    (Admission { id: slot.id(), lease, required: Vec::new(), candidates, pick }, places)
 }
 
 /// As long as the plan may take, whoever is chosen: where everyone has limits there is one attempt per pass, else as many

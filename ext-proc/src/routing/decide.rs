@@ -14,8 +14,6 @@ use super::request::Request;
 use super::settle::replanned;
 use super::steps::{Planned, plan};
 use super::{Access, Breakers, Decision, LiveClusters, Probes, Snapshot, Speeds, Verdict, now_ms, refusal};
-use crate::entity::Principal;
-use crate::keys::Who;
 use crate::store::{Admission, Admitted, Counters, KeyRow, Reservation, StoreError};
 
 /// Stored keys by id, cached.
@@ -23,12 +21,6 @@ use crate::store::{Admission, Admitted, Counters, KeyRow, Reservation, StoreErro
 pub trait Keys: Send + Sync {
     /// The key's row, `None` when nobody knows it; an error only if the store is away and the key not cached.
     async fn row(&self, id: &str) -> Result<Option<Arc<KeyRow>>, StoreError>;
-    /// Everyone behind a request with this key, `None` when nobody knows the key; an error only if the store is away and
-    /// somebody is not cached.
-    async fn principal(&self, id: &str, who: &Who<'_>) -> Result<Option<Principal>, StoreError> {
-        let _ = (id, who);
-        Ok(None)
-    }
 }
 
 /// Everything a decision is made from.
@@ -75,7 +67,7 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
                     return Err(refuse(&request, &line, Some(fullness)));
                 }
                 // Nobody keeps count: whoever comes first, without a reservation.
-                Some(Admitted::Refused { .. } | Admitted::Unseeded(_)) | None => {
+                Some(Admitted::Refused { .. }) | None => {
                     (chosen(legs, unasked(&places)), Reservation::none(String::new()))
                 }
             }

@@ -194,7 +194,7 @@ async fn outcome(context: &Context<'_>, request: &Request<'_>, out: &mut Explana
                     let fullness = fullness(request, &legs, places, &full);
                     return out.refusal = Some(refusal(&refuse(request, &line, Some(fullness))));
                 }
-                Admitted::Refused { .. } | Admitted::Unseeded(_) => legs,
+                Admitted::Refused { .. } => legs,
             }
         }
     };

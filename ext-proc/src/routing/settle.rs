@@ -87,7 +87,7 @@ async fn settle_reservations(
 fn settlement(snapshot: &Snapshot, slot: &Slot<'_>, attempts: &[AttemptRecord]) -> Settlement {
     let of_pass = || attempts.iter().filter(|a| a.pass == slot.pass);
     let first = of_pass().next().and_then(|a| snapshot.deployments.get(&a.deployment));
-    let Some(deployment) = first else { return Settlement::end(slot.id(), Vec::new()) };
+    let Some(deployment) = first else { return Settlement { id: slot.id(), actual: Vec::new() } };
     let mut used = Used::default();
     for attempt in of_pass().filter(|a| a.deployment == deployment.meta.id) {
         used.requests = used.requests.saturating_add(1);
@@ -103,7 +103,7 @@ fn ended(snapshot: &Snapshot, slot: &Slot<'_>, deployment: &Deployment, used: Us
     let group = snapshot.groups.get(&deployment.meta.group);
     let kinds = kinds(snapshot, group.map_or(&Strategy::SimpleShuffle, |group| &group.strategy), deployment);
     let actual = Meter::new(snapshot, slot.minute).actual(deployment, &kinds, used);
-    Settlement::end(slot.id(), actual)
+    Settlement { id: slot.id(), actual }
 }
 
 fn tokens(usage: &Usage) -> u64 {
@@ -130,7 +130,7 @@ pub(super) fn replanned(
             let used = Used { requests: own.count() as u64, ..Used::default() };
             ended(snapshot, &slot, deployment, used)
         }
-        None => Settlement::end(slot.id(), Vec::new()),
+        None => Settlement { id: slot.id(), actual: Vec::new() },
     };
     let counters = Arc::clone(counters);
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

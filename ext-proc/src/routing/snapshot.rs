@@ -7,7 +7,6 @@ use attache_llm::contract::DeploymentMeta;
 use attache_llm::price::Price;
 
 use crate::config::Secret;
-use crate::limits::Rules;
 use crate::prices::{ModelPrice, PriceTable};
 
 /// Configuration as the request path reads it: built once, never changed, swapped whole.
@@ -54,8 +53,6 @@ pub struct Snapshot {
     pub tags: TagRules,
     /// Provider (its name in the provider table) -> budget.
     pub provider_budgets: BTreeMap<String, Budget>,
-    /// Limits and budgets of callers.
-    pub limits: Arc<Rules>,
     /// Session affinity, if it is switched on.
     pub affinity: Option<Affinity>,
     /// Leave out deployments that failed their last background probe.

@@ -24,8 +24,8 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::store::{
-    Admission, Admitted, Circuit, Counter, Counters, KeyRow, Memory, NewKey, Observation, Place, Sample,
-    Settlement, StoreError, Transition,
+    Admission, Admitted, Circuit, Counter, Counters, KeyRow, Memory, NewKey, Observation, Sample, Settlement,
+    StoreError, Transition,
 };
 
 pub(crate) fn deployment(id: &str, group: &str) -> Deployment {
@@ -133,10 +133,10 @@ impl FakeCounters {
 
 #[async_trait]
 impl Counters for FakeCounters {
-    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         self.check()?;
         self.admitted.lock().push(admission.clone());
-        self.inner.place(admission).await
+        self.inner.admit(admission).await
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
@@ -284,7 +284,6 @@ fn record(reservation: Option<String>, attempts: Vec<AttemptRecord>) -> UsageRec
         model: "gpt".into(),
         group: "gpt".into(),
         reservation,
-        owner: None,
         replans: 0,
         stream: false,
         user: None,
@@ -327,10 +326,7 @@ fn again(model: &str, tried: &[(&str, &str, ErrorClass)]) -> Ask {
     });
     let tried: Vec<Tried> = tried.collect();
     let pass = u32::try_from(tried.len()).unwrap();
-    Ask {
-        replan: Some(Replan { pass, reservation: None, owner: None, tried }),
-        ..ask(MASTER_KEY_HASH, model)
-    }
+    Ask { replan: Some(Replan { pass, reservation: None, tried }), ..ask(MASTER_KEY_HASH, model) }
 }
 
 /// Where the step of this index sends a class.

@@ -27,7 +27,6 @@ pub(super) fn decided(decision: Decision) -> (ProcessingResponse, bool) {
         contract: contract::VERSION,
         generation: decision.generation,
         reservation,
-        owner: None,
         group: decision.group,
         response_headers: decision.response_headers,
     };

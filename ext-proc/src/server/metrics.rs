@@ -155,7 +155,6 @@ pub(super) fn render(app: &App) -> String {
     {
         line(&mut out, &format!("store_degraded{{store=\"{store}\"}}"), u64::from(degraded));
     }
-    keys(&mut out, app);
     deployments(&mut out, app);
     gauge(&mut out, "draining", "1 after SIGTERM.", u64::from(app.is_draining()));
     gauge(&mut out, "ready", "1 while an Envoy has acknowledged the clusters.", u64::from(app.envoy.ready()));
@@ -163,19 +162,6 @@ pub(super) fn render(app: &App) -> String {
     let help = "Configurations refused: the one in force stayed.";
     counter(&mut out, "config_reload_failures_total", help, app.reloads.failures());
     out
-}
-
-fn keys(out: &mut String, app: &App) {
-    let figures = app.keys.figures();
-    let help = "Reads of keys, teams, users and the like.";
-    counter(out, "directory_queries_total", help, figures.queries);
-    let help = "Entities asked for in these reads.";
-    counter(out, "directory_lookups_total", help, figures.asked);
-    head(out, "directory_entries", "gauge", "Entities in the cache, and entries about what nobody stored.");
-    line(out, "directory_entries{known=\"yes\"}", figures.known);
-    line(out, "directory_entries{known=\"no\"}", figures.unknown);
-    gauge(out, "directory_bytes", "Memory of entities in the cache, about.", figures.known_bytes);
-    gauge(out, "directory_waiting", "Entities that lookups wait for.", figures.waiting);
 }
 
 fn deployments(out: &mut String, app: &App) {

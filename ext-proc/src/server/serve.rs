@@ -171,7 +171,6 @@ pub(super) async fn run(
     let Parts { database, counters, snapshot, envoy, xds, reloads } = parts;
     let config = Arc::clone(&options.config);
     let keys = KeyDirectory::new(Arc::clone(&database), config.general_settings.master_key.clone());
-    keys.identify(&config.features.identities);
     let books = Books::open(BooksOptions {
         dir: options.data_dir.join("spool"),
         database: Arc::clone(&database),
@@ -192,7 +191,6 @@ pub(super) async fn run(
     let state = AdminState {
         keys,
         database,
-        directory: Arc::new(admin::pending::Pending),
         snapshot,
         books,
         config,
@@ -210,7 +208,6 @@ pub(super) async fn run(
 /// What runs beside requests for as long as the process does.
 fn background(app: &Arc<App>, database: &Arc<dyn Database>, ca_file: &Path) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(Arc::clone(&app.keys).follow());
     tasks.spawn(stores::watch_breakers(Arc::clone(app)));
     tasks.spawn(stores::watch_speeds(Arc::clone(app)));
     tasks.spawn(stores::watch_database(Arc::clone(app), Arc::clone(database)));

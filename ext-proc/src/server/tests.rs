@@ -265,7 +265,6 @@ fn record(call_id: &str, reservation: Option<String>) -> UsageRecord {
         model: "gpt".into(),
         group: "gpt".into(),
         reservation,
-        owner: None,
         replans: 0,
         stream: false,
         user: None,

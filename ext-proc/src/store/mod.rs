@@ -1,7 +1,6 @@
 //! Stores: one trait per concern, each with an embedded default (in process, SQLite) and a production backend
 //! (Redis, Postgres), chosen by configuration. One test suite runs over all of them.
 
-mod directory;
 mod memory;
 mod redis;
 mod reservation;
@@ -23,7 +22,6 @@ use async_trait::async_trait;
 
 use crate::config::Secret;
 
-pub use directory::{AuditFilter, AuditRow, Author, Changes, Directory, Filter, Page, Sort, UsageSum, Write};
 pub use memory::Memory;
 pub use redis::RedisCounters;
 pub use reservation::Reservation;
@@ -31,11 +29,11 @@ pub use resilient::Resilient;
 pub use sql::{PostgresStore, SqliteStore};
 pub use types::{
     Admission, Admitted, Candidate, Charge, Circuit, Counter, CounterBackend, DatabaseBackend, Failure,
-    KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Place, Sample, Seed, Settlement, Speed,
-    SpendRow, StoreError, Transition, Trip,
+    KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Sample, Settlement, Speed, SpendRow,
+    StoreError, Transition, Trip,
 };
 
-/// Virtual keys, as a view of the entities, until everyone has moved to [`Directory`].
+/// Virtual keys (table `attache_keys`).
 #[async_trait]
 pub trait KeyStore: Send + Sync {
     /// One key by its hash, blocked and expired ones included.
@@ -55,9 +53,8 @@ pub trait KeyStore: Send + Sync {
 /// Spend rows (table `attache_spend`), unique by `call_id`.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Writes rows in one transaction, ignoring those whose `call_id` is there already, and adds the new ones to the
-    /// spend and use (tables `attache_entities`, `attache_usage`) of whom they are charged to. Returns how many were
-    /// new.
+    /// Writes rows in one transaction, ignoring those whose `call_id` is there already, and adds the cost of
+    /// the new ones to `attache_keys.spend_nanos`. Returns how many were new.
     async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError>;
     /// Newest first, at most `limit`; of one key if `key` is given.
     async fn rows(&self, key: Option<&str>, limit: u32) -> Result<Vec<SpendRow>, StoreError>;
@@ -75,11 +72,7 @@ pub trait Ledger: Send + Sync {
 pub trait Counters: Send + Sync {
     /// Picks a candidate with room and charges it, atomically, under a lease. Asking again with an id that holds a
     /// lease already answers with what it holds, and charges nothing. No counter is to be charged twice.
-    async fn place(&self, admission: &Admission) -> Result<Place, StoreError>;
-    /// As [`Self::place`], without the values.
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
-        Ok(self.place(admission).await?.admitted)
-    }
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError>;
     /// Settles many in one round trip. Per settlement: false when its id is unknown, settled already or over.
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError>;
     /// Counts outcomes, in one round trip, and opens or closes circuit breakers. The later deadline of an open one
@@ -102,15 +95,15 @@ pub trait Counters: Send + Sync {
     }
 }
 
-/// Entities and ledger live in one database.
-pub trait Database: KeyStore + Directory + Ledger {}
+/// Keys and ledger live in one database.
+pub trait Database: KeyStore + Ledger {}
 
-impl<T: KeyStore + Directory + Ledger> Database for T {}
+impl<T: KeyStore + Ledger> Database for T {}
 
 /// Deadline of every call to Redis: a request waits no longer for its counters.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(20);
-/// How often a lost Redis is asked whether it is back, and a present one whether it still has its data.
-const PROBE: Duration = Duration::from_millis(250);
+/// How often a lost Redis is asked whether it is back.
+const PROBE: Duration = Duration::from_millis(500);
 /// Largest amount of one charge (a million dollars in nano-dollars): no upstream's numbers overflow a counter.
 const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 /// Longest cooldown, whatever an upstream's `retry-after` says.
@@ -140,9 +133,7 @@ pub async fn open_database(backend: &DatabaseBackend) -> Result<Arc<dyn Database
 pub async fn open_counters(backend: &CounterBackend) -> Result<Arc<dyn Counters>, StoreError> {
     match backend {
         CounterBackend::Memory => Ok(Arc::new(Memory::default())),
-        CounterBackend::Redis { url, deadline, fail_closed } => {
-            open_redis(url, *deadline, PROBE, *fail_closed).await
-        }
+        CounterBackend::Redis { url, deadline } => open_redis(url, *deadline, PROBE).await,
     }
 }
 
@@ -150,8 +141,12 @@ async fn open_redis(
     url: &Secret,
     deadline: Duration,
     probe: Duration,
-    fail_closed: bool,
 ) -> Result<Arc<dyn Counters>, StoreError> {
     let redis = Arc::new(RedisCounters::new(url, deadline)?);
-    Ok(Arc::new(Resilient::open(redis, probe, fail_closed).await))
+    let connected = redis.connect().await;
+    let counters = Resilient::new(redis, probe);
+    if let Err(error) = connected {
+        counters.lost(&error);
+    }
+    Ok(Arc::new(counters))
 }

@@ -1,5 +1,4 @@
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -9,17 +8,15 @@ use async_trait::async_trait;
 
 use super::memory::wall_ms;
 use super::{
-    Admission, Circuit, Counter, Counters, MAX_COOLDOWN, MAX_SAMPLE_NAMES, MAX_SAMPLES, Observation, Place,
-    Sample, Settlement, StoreError, Transition,
+    Admission, Admitted, Circuit, Counter, Counters, MAX_COOLDOWN, MAX_SAMPLE_NAMES, MAX_SAMPLES,
+    Observation, Sample, Settlement, StoreError, Transition,
 };
 use crate::config::Secret;
 
 mod encode;
-mod restore;
 mod script;
 
-pub(super) use encode::{Settled, Told};
-pub(super) use restore::Joined;
+pub(super) use encode::Place;
 use script::{Call, Script};
 
 const BACKEND: &str = "redis";
@@ -42,8 +39,6 @@ pub struct RedisCounters {
     connection: ArcSwap<ConnectionManager>,
     deadline: Duration,
     scripts: Scripts,
-    /// What the server's data is known by; empty before it was asked.
-    epoch: ArcSwap<Arc<str>>,
 }
 
 struct Scripts {
@@ -53,8 +48,6 @@ struct Scripts {
     observe: Script,
     circuits: Script,
     samples: Script,
-    join: Script,
-    restore: Script,
 }
 
 impl RedisCounters {
@@ -69,10 +62,8 @@ impl RedisCounters {
             observe: Script::new(include_str!("lua/observe.lua")),
             circuits: Script::new(include_str!("lua/circuits.lua")),
             samples: Script::new(include_str!("lua/samples.lua")),
-            join: Script::new(include_str!("lua/join.lua")),
-            restore: Script::new(include_str!("lua/restore.lua")),
         };
-        Ok(Self { client, connection, deadline, scripts, epoch: ArcSwap::from_pointee("".into()) })
+        Ok(Self { client, connection, deadline, scripts })
     }
 
     /// Waits for the first connection, at most as long as one attempt takes.
@@ -101,14 +92,6 @@ impl RedisCounters {
     }
 
     async fn run<T: ::redis::FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
-        self.run_within(call, self.deadline).await
-    }
-
-    async fn run_within<T: ::redis::FromRedisValue>(
-        &self,
-        call: &Call<'_>,
-        limit: Duration,
-    ) -> Result<T, StoreError> {
         let twice = async {
             match call.run(&mut self.connection()).await {
                 // Redis closed an idle connection: no reason to degrade. Twice is once for reservations and
@@ -117,7 +100,7 @@ impl RedisCounters {
                 answer => answer,
             }
         };
-        self.limited(limit, twice).await
+        self.limited(self.deadline, twice).await
     }
 
     /// A connection whose peer vanished without a word never fails by itself: take a new one.
@@ -131,12 +114,12 @@ impl RedisCounters {
         });
     }
 
-    /// As [`Counters::place`], with what its twin needs to know.
-    pub(super) async fn ask_place(&self, admission: &Admission) -> Result<Told, StoreError> {
-        let mut call = self.scripts.admit.call(&self.epoch.load());
+    /// As [`Counters::admit`], with the values that the charged counters have now.
+    pub(super) async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+        let mut call = self.scripts.admit.call();
         encode::admission(&mut call.command, admission);
         let answer: Vec<i64> = self.run(&call).await?;
-        encode::place(&answer, admission)
+        encode::place(&answer)
     }
 
     /// As [`Counters::settle_all`]. `unknown` says which of them the server may never have heard of: they were
@@ -145,40 +128,24 @@ impl RedisCounters {
         &self,
         settlements: &[Settlement],
         unknown: impl Fn(usize) -> bool,
-    ) -> Result<encode::Settled, StoreError> {
-        let mut settled = encode::Settled::default();
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut settled = Vec::with_capacity(settlements.len());
         for chunk in settlements.chunks(BATCH) {
-            let mut call = self.scripts.settle.call(&self.epoch.load());
+            let mut call = self.scripts.settle.call();
             call.command.arg(chunk.len());
-            for (index, settlement) in (settled.ended.len()..).zip(chunk) {
-                encode::settlement(&mut call.command, settlement, unknown(index));
+            for (index, Settlement { id, actual }) in (settled.len()..).zip(chunk) {
+                encode::settlement(&mut call.command, id, unknown(index), actual);
             }
-            let answer = self.run::<Vec<i64>>(&call).await?;
-            encode::settled(&answer, chunk, &mut settled)?;
+            settled.extend(self.run::<Vec<bool>>(&call).await?);
         }
         Ok(settled)
-    }
-
-    /// As [`Counters::values`], with the moment of each.
-    pub(super) async fn read(&self, counters: &[Counter]) -> Result<Vec<(u64, u64)>, StoreError> {
-        let mut values = Vec::with_capacity(counters.len());
-        for chunk in counters.chunks(READ_CHUNK) {
-            let mut call = self.scripts.values.call(&self.epoch.load());
-            for counter in chunk {
-                call.command.write_arg_fmt(format_args!("{counter}"));
-            }
-            let answer = self.run::<Vec<u64>>(&call).await?;
-            let (moment, answer) = answer.split_first().ok_or_else(|| broken_answer("values"))?;
-            values.extend(answer.iter().map(|value| (*value, *moment)));
-        }
-        Ok(values)
     }
 
     /// Takes over circuit breakers that opened while the server was away. The later deadline wins.
     pub(super) async fn enter(&self, circuits: &[Circuit]) -> Result<(), StoreError> {
         let now = wall_ms();
         for chunk in circuits.chunks(BATCH) {
-            let mut call = self.scripts.observe.call(&self.epoch.load());
+            let mut call = self.scripts.observe.call();
             call.command.arg(chunk.len());
             for circuit in chunk {
                 encode::entry(&mut call.command, circuit, now);
@@ -218,18 +185,18 @@ fn short_millis(duration: Duration) -> u64 {
 
 #[async_trait]
 impl Counters for RedisCounters {
-    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
-        Ok(self.ask_place(admission).await?.place)
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+        Ok(self.place(admission).await?.admitted)
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
-        Ok(self.settle_told(settlements, |_| false).await?.ended)
+        self.settle_told(settlements, |_| false).await
     }
 
     async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
         let mut transitions = Vec::new();
         for chunk in outcomes.chunks(BATCH) {
-            let mut call = self.scripts.observe.call(&self.epoch.load());
+            let mut call = self.scripts.observe.call();
             call.command.arg(chunk.len());
             for outcome in chunk {
                 encode::observation(&mut call.command, outcome);
@@ -241,18 +208,25 @@ impl Counters for RedisCounters {
     }
 
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        let answer: Vec<encode::CircuitAnswer> =
-            self.run(&self.scripts.circuits.call(&self.epoch.load())).await?;
+        let answer: Vec<encode::CircuitAnswer> = self.run(&self.scripts.circuits.call()).await?;
         Ok(answer.into_iter().map(encode::circuit).collect())
     }
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
-        Ok(self.read(counters).await?.into_iter().map(|(value, _)| value).collect())
+        let mut values = Vec::with_capacity(counters.len());
+        for chunk in counters.chunks(READ_CHUNK) {
+            let mut call = self.scripts.values.call();
+            for counter in chunk {
+                call.command.write_arg_fmt(format_args!("{counter}"));
+            }
+            values.extend(self.run::<Vec<u64>>(&call).await?);
+        }
+        Ok(values)
     }
 
     async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
         for chunk in samples.chunks(BATCH) {
-            let mut call = self.scripts.samples.call(&self.epoch.load());
+            let mut call = self.scripts.samples.call();
             call.command.arg(keep.clamp(1, MAX_SAMPLES)).arg(short_millis(ttl).max(1)).arg(MAX_SAMPLE_NAMES);
             encode::samples(&mut call.command, chunk);
             let _: i64 = self.run(&call).await?;

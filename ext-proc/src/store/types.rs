@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
-use crate::entity::EntityRef;
 
 /// A key to insert.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,20 +57,7 @@ pub struct SpendRow {
     pub provider: String,
     /// Model name at the provider.
     pub provider_model: String,
-    /// End user.
     pub user: Option<String>,
-    /// Owner of the key, its team, its organisation, and the tags, as the decision knew them.
-    #[serde(default)]
-    pub user_id: Option<String>,
-    #[serde(default)]
-    pub team_id: Option<String>,
-    #[serde(default)]
-    pub organization_id: Option<String>,
-    #[serde(default)]
-    pub tags: Vec<String>,
-    /// To whose spend and usage the row is added; the key's hash alone when empty.
-    #[serde(default)]
-    pub charged: Vec<EntityRef>,
     pub stream: bool,
     pub status: u16,
     /// `success`, `failure` or `aborted`.
@@ -147,29 +133,6 @@ pub struct Limited {
     /// counts as the limit for this question, so that a request of any size may have an empty window for itself. A
     /// limit of 0 has room for nothing.
     pub limit: Option<u64>,
-    /// Budgets: there is room as long as the counter is below the limit, and what is charged shrinks to what is left.
-    pub shrink: bool,
-    /// Where the counter begins when the backend does not have it.
-    pub seed: Seed,
-}
-
-impl Limited {
-    /// An amount and its limit, without the ways of budgets.
-    #[must_use]
-    pub fn new(counter: Counter, amount: u64, ttl: Duration, limit: Option<u64>) -> Self {
-        Self { counter, amount, ttl, limit, shrink: false, seed: Seed::Zero }
-    }
-}
-
-/// Where a counter begins that the backend does not have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Seed {
-    #[default]
-    Zero,
-    /// Nobody knows yet: [`Admitted::Unseeded`], and nothing is charged.
-    Ask,
-    /// What the ledger says.
-    Known(u64),
 }
 
 /// Asks for a place on one of several candidates, all or nothing, atomically over all replicas.
@@ -185,17 +148,6 @@ pub struct Admission {
     /// has room.
     pub candidates: Vec<Candidate>,
     pub pick: Pick,
-    /// A reservation of the same request, whose lease goes on until this one's ends.
-    pub renew: Option<String>,
-}
-
-/// The answer to an [`Admission`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub admitted: Admitted,
-    /// Counters after it was admitted: the required ones in order, then the candidate's. Asked again with an id that holds
-    /// a lease: as they are now. Empty when nothing is held.
-    pub values: Vec<u64>,
 }
 
 /// Which candidate of the first tier that has room.
@@ -226,8 +178,6 @@ pub enum Admitted {
     Candidate(usize),
     /// No room in this one of the required limits; `value` is its counter.
     Refused { required: usize, value: u64 },
-    /// These required limits have a counter that the backend does not have, and ask where it begins.
-    Unseeded(Vec<usize>),
     /// No candidate has room. Why, per candidate: the first charge without room, `None` for a probe that is taken.
     Full(Vec<Option<usize>>),
 }
@@ -238,17 +188,6 @@ pub struct Settlement {
     pub id: String,
     /// In place of what was reserved. Usually the same counters; one that is missing here is only taken back.
     pub actual: Vec<Charge>,
-    /// Only the counters named in `actual` are settled (one that is not among the reserved ones is just charged); the rest
-    /// stays reserved under its lease. In the life of a lease a counter is settled so once, however often it is told.
-    pub stays: bool,
-}
-
-impl Settlement {
-    /// The end of a reservation.
-    #[must_use]
-    pub fn end(id: String, actual: Vec<Charge>) -> Self {
-        Self { id, actual, stays: false }
-    }
 }
 
 /// Outcomes of a deployment since the last observation, and the rule that may open its circuit breaker.
@@ -343,8 +282,6 @@ pub enum CounterBackend {
         url: Secret,
         /// Limit of every call.
         deadline: Duration,
-        /// While Redis is away, what has a limit is refused ([`StoreError::Unavailable`]) rather than counted alone.
-        fail_closed: bool,
     },
 }
 

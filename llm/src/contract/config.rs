@@ -26,14 +26,6 @@ pub struct GateConfig {
     pub usage_batch: usize,
     /// An additional header to read the key from (`general_settings.litellm_key_header_name`).
     pub key_header: Option<String>,
-    /// Headers that name the end user, after LiteLLM's own (`general_settings.user_header_name`, `user_header_mappings`).
-    pub user_headers: Vec<String>,
-    /// Envoy lets `x-forwarded-client-cert` in, because only a proxy that may be believed can reach it.
-    pub trust_xfcc: bool,
-    /// Claims by which callers without a key are known, in the order in which they are asked for.
-    pub jwt_claims: Vec<String>,
-    /// Key under which Envoy's `jwt_authn` leaves a token's claims in its dynamic metadata.
-    pub jwt_metadata: String,
 }
 
 impl Default for GateConfig {
@@ -49,10 +41,6 @@ impl Default for GateConfig {
             max_pending_usage: 100_000,
             usage_batch: 500,
             key_header: None,
-            user_headers: Vec::new(),
-            trust_xfcc: false,
-            jwt_claims: Vec::new(),
-            jwt_metadata: "jwt".to_owned(),
         }
     }
 }

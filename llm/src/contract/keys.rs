@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyLookup {
     pub contract: u32,
-    /// Lower-case hex SHA-256 of the whole key (LiteLLM's own hash); for a caller without a key, what Envoy verified
-    /// of it ([`crate::identity::Identity`] as text).
+    /// Lower-case hex SHA-256 of the whole key (LiteLLM's own hash).
     pub hash: String,
 }
 
@@ -48,7 +47,6 @@ pub struct KeyChanges {
     pub contract: u32,
     pub epoch: String,
     pub generation: u64,
-    /// As in [`KeyLookup::hash`]: identities too.
     #[serde(default)]
     pub hashes: Vec<String>,
     #[serde(default)]

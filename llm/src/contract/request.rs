@@ -26,7 +26,7 @@ pub struct Ask {
     pub max_tokens: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
-    /// End user: header `x-litellm-customer-id` or `x-litellm-end-user-id`, else the body's `user`.
+    /// End user as the body's `user` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// What the caller asked of the router for this request.
@@ -86,9 +86,6 @@ pub struct Replan {
     /// Reservation of the pass before, to settle now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
-    /// [`Note::owner`] of the pass before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
     /// Every attempt so far, in order; never empty. The class of the last one is why there is a new plan.
     pub tried: Vec<Tried>,
 }
@@ -116,10 +113,6 @@ pub struct Note {
     /// Reservation to settle; echoed in the usage record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
-    /// In whose name the request is made and what is reserved for that, in the sidecar's own words. Echoed in
-    /// [`Replan::owner`] and in the usage record, so that any replica can settle and attribute it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
     /// Model group that was planned for (after aliases).
     pub group: String,
     /// Headers for the client's answer (limits, group).

@@ -51,9 +51,6 @@ pub struct UsageRecord {
     pub group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
-    /// [`super::Note::owner`] of the last pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
     /// Passes of the request beyond the first: how often it was planned anew.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replans: u32,

@@ -5,8 +5,6 @@ use std::ops::Range;
 use super::cuts::Cuts;
 use super::gateway::{Gateway, Shape};
 use super::lexer::{Kind, Sink};
-use crate::wishes::CONTROL;
-
 use super::{ScanError, ScanLimits, Scanned, StreamOptionsAt};
 
 /// Longest key that is told from others, bytes. No known one is longer than `mock_testing_content_policy_fallbacks`.
@@ -133,7 +131,6 @@ impl Found {
         self.scanned.len = len;
         self.scanned.empty = self.cuts.all_cut();
         self.scanned.cuts = self.cuts.finish();
-        self.scanned.user = self.scanned.user.or_else(|| self.gateway.end_user());
         self.scanned.wishes = self.gateway.finish();
         self.scanned.max_tokens = self.max_completion_tokens.or(self.scanned.max_tokens);
         self.scanned
@@ -212,13 +209,10 @@ impl Found {
         let range = self.start..end;
         match self.field {
             Field::Model => {
-                self.scanned.model = if kind == Kind::String { Some(self.name()?) } else { None };
+                self.scanned.model = (kind == Kind::String).then(|| self.take_text());
                 self.scanned.model_range = Some(range);
             }
-            Field::User => {
-                let user = if kind == Kind::String { Some(self.name()?) } else { None };
-                self.scanned.user = user.filter(|user| !user.is_empty());
-            }
+            Field::User => self.scanned.user = (kind == Kind::String).then(|| self.take_text()),
             Field::Stream => {
                 self.scanned.stream = kind == Kind::True;
                 self.scanned.stream_range = Some(range);
@@ -244,15 +238,6 @@ impl Found {
 
     fn take_text(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.text)).unwrap_or_default()
-    }
-
-    /// The text in progress as a name that databases and logs can carry.
-    fn name(&mut self) -> Result<String, ScanError> {
-        let text = self.take_text();
-        match text.chars().any(char::is_control) {
-            true => Err(invalid(self.field.name(), self.start, CONTROL)),
-            false => Ok(text),
-        }
     }
 
     /// The number in progress as a count; `None` for null.
@@ -355,7 +340,6 @@ impl Sink for Found {
                 self.start = start;
                 match self.gateway.value(self.depth(), kind, start)? {
                     Shape::Text => self.text_use = Use::Keep(crate::wishes::MAX_TEXT),
-                    Shape::User => self.text_use = Use::Keep(self.limits.max_user_bytes),
                     Shape::Number => self.text_use = Use::Keep(MAX_NUMBER),
                     Shape::Other => {}
                 }

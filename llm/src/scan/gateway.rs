@@ -1,7 +1,7 @@
 //! Members that speak to the gateway: what they say, and that they may stand in a body only once.
 
 use crate::contract::Wishes;
-use crate::wishes::{CONTROL, MAX_FALLBACKS, add_tag, milliseconds};
+use crate::wishes::{MAX_FALLBACKS, add_tag, milliseconds};
 
 use super::ScanError;
 use super::found::{integer, invalid};
@@ -22,10 +22,6 @@ enum Member {
     Region,
     /// The provider's own (OpenAI): a hint here, and it stays in the body.
     CacheKey,
-    /// The provider's own (OpenAI's name for the end user).
-    SafetyId,
-    /// The client's own: Anthropic's name for the end user.
-    MetadataUser,
     /// Means nothing to this gateway (LiteLLM's own machinery) and less to a provider.
     Ignored(&'static str),
 }
@@ -43,7 +39,6 @@ impl Member {
             b"litellm_session_id" => Self::Session,
             b"allowed_model_region" => Self::Region,
             b"prompt_cache_key" => Self::CacheKey,
-            b"safety_identifier" => Self::SafetyId,
             b"litellm_trace_id" => Self::Ignored("litellm_trace_id"),
             b"litellm_metadata" => Self::Ignored("litellm_metadata"),
             b"context_window_fallback_dict" => Self::Ignored("context_window_fallback_dict"),
@@ -65,7 +60,6 @@ impl Member {
         Some(match key {
             b"tags" => Self::MetadataTags,
             b"session_id" => Self::MetadataSession,
-            b"user_id" => Self::MetadataUser,
             b"spend_logs_metadata" => Self::Ignored("metadata.spend_logs_metadata"),
             _ => return None,
         })
@@ -85,8 +79,6 @@ impl Member {
             Self::MetadataSession => "metadata.session_id",
             Self::Region => "allowed_model_region",
             Self::CacheKey => "prompt_cache_key",
-            Self::SafetyId => "safety_identifier",
-            Self::MetadataUser => "metadata.user_id",
             Self::Ignored(name) => name,
         }
     }
@@ -98,12 +90,7 @@ impl Member {
             Self::NumRetries | Self::MaxRetries => "an integer",
             Self::Timeout | Self::StreamTimeout => "a number of seconds",
             Self::Tags | Self::MetadataTags => "an array of strings",
-            Self::Session
-            | Self::MetadataSession
-            | Self::Region
-            | Self::CacheKey
-            | Self::SafetyId
-            | Self::MetadataUser => "a string",
+            Self::Session | Self::MetadataSession | Self::Region | Self::CacheKey => "a string",
             Self::Ignored(_) => "anything",
         }
     }
@@ -113,8 +100,6 @@ impl Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Text,
-    /// An end user's name.
-    User,
     Number,
     Other,
 }
@@ -133,8 +118,6 @@ pub(super) struct Gateway {
     max_retries: Option<u32>,
     metadata_session: Option<String>,
     cache_key: Option<String>,
-    safety_id: Option<String>,
-    metadata_user: Option<String>,
 }
 
 impl Gateway {
@@ -191,12 +174,6 @@ impl Gateway {
             )
             | (Member::Fallbacks | Member::Tags | Member::MetadataTags, 1, Kind::String)
             | (Member::Fallbacks, 2, Kind::String) => Ok(Shape::Text),
-            (Member::SafetyId | Member::MetadataUser, 0, Kind::String) => Ok(Shape::User),
-            // Not ours to refuse: the provider may know what it means.
-            (Member::SafetyId | Member::MetadataUser, ..) => {
-                self.reading = false;
-                Ok(Shape::Other)
-            }
             (Member::Fallbacks, 1, Kind::Object) => {
                 self.has_model = false;
                 Ok(Shape::Other)
@@ -215,9 +192,6 @@ impl Gateway {
     ) -> Result<(), ScanError> {
         let Some((member, own)) = self.current else { return Ok(()) };
         let fail = |what: &str| invalid(member.name(), start, what);
-        if text.chars().any(char::is_control) {
-            return Err(fail(CONTROL));
-        }
         match (member, depth.saturating_sub(own), kind) {
             (Member::Fallbacks, 1 | 2, Kind::String) => self.add_fallback(text).map_err(|what| fail(&what)),
             (Member::Fallbacks, 1, Kind::Object) if !self.has_model => Err(self.unexpected(start)),
@@ -243,8 +217,6 @@ impl Gateway {
             Member::Session => self.wishes.session = text_of(text),
             Member::MetadataSession => self.metadata_session = text_of(text),
             Member::CacheKey => self.cache_key = text_of(text),
-            Member::SafetyId => self.safety_id = text_of(text),
-            Member::MetadataUser => self.metadata_user = text_of(text),
             Member::Region => self.wishes.region = text_of(text),
             Member::Fallbacks | Member::Tags | Member::MetadataTags | Member::Ignored(_) => {}
         }
@@ -269,7 +241,7 @@ impl Gateway {
             Some((member, own)) if own == depth => {
                 self.current = None;
                 self.reading = false;
-                !matches!(member, Member::CacheKey | Member::SafetyId | Member::MetadataUser)
+                member != Member::CacheKey
             }
             _ => false,
         }
@@ -280,11 +252,6 @@ impl Gateway {
         let (name, expected) = (member.name(), member.expected());
         let message = format!("Invalid type for '{name}': expected {expected}.");
         ScanError { param: Some(name), offset: start, message }
-    }
-
-    /// Whom the request is made for, where the body has no `user`.
-    pub(super) fn end_user(&mut self) -> Option<String> {
-        self.safety_id.take().or_else(|| self.metadata_user.take())
     }
 
     /// `num_retries` wins over `max_retries`; a session's own name over the hint for the provider's cache.

@@ -104,7 +104,7 @@ async fn tried(world: &World, model: &str, class: ErrorClass, silent: bool) -> V
                 Tried { deployment: step.deployment.clone(), group: step.group.clone(), class, pass };
             asked
                 .replan
-                .get_or_insert_with(|| Replan { pass: 0, reservation: None, owner: None, tried: vec![] })
+                .get_or_insert_with(|| Replan { pass: 0, reservation: None, tried: vec![] })
                 .tried
                 .push(failed);
             if silent {

@@ -136,7 +136,7 @@ proptest! {
             }
             // Every attempt fails with one class: does the request end?
             let class = ErrorClass::ALL[classes[passes as usize % classes.len()]];
-            let replan = asked.replan.get_or_insert_with(|| Replan { pass: 0, reservation: None, owner: None, tried: vec![] });
+            let replan = asked.replan.get_or_insert_with(|| Replan { pass: 0, reservation: None, tried: vec![] });
             replan.tried.extend(attempts.iter().map(|step| Tried {
                 deployment: step.deployment.clone(),
                 group: step.group.clone(),

@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 use crate::routing::LiveClusters;
 use crate::server::serve::Envoy;
 use crate::store::{
-    Admission, Circuit, Counter, Counters, KeyRow, KeyStore, Ledger, LedgerTotals, Memory, NewKey,
-    Observation, Place, Sample, Settlement, SpendRow, StoreError, Transition,
+    Admission, Admitted, Circuit, Counter, Counters, KeyRow, KeyStore, Ledger, LedgerTotals, Memory, NewKey,
+    Observation, Sample, Settlement, SpendRow, StoreError, Transition,
 };
 
 /// Keys and rows in maps.
@@ -68,8 +68,6 @@ impl KeyStore for FakeDatabase {
     }
 }
 
-crate::keys::directory_of_keys!(FakeDatabase);
-
 #[async_trait]
 impl Ledger for FakeDatabase {
     async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError> {
@@ -115,10 +113,10 @@ impl FakeCounters {
 
 #[async_trait]
 impl Counters for FakeCounters {
-    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         self.check()?;
         self.admitted.lock().push(admission.id.clone());
-        self.inner.place(admission).await
+        self.inner.admit(admission).await
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {

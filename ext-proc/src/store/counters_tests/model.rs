@@ -92,7 +92,7 @@ proptest! {
                             candidate
                         }),
                     };
-                    let admitted = counts.admit(now, &question, |_| false, None).admitted;
+                    let admitted = counts.admit(now, &question, |_| false, false);
                     match expected {
                         Some(candidate) => prop_assert_eq!(admitted, Admitted::Candidate(candidate)),
                         None => prop_assert_eq!(admitted, Admitted::Full(vec![Some(0); 3])),
@@ -100,7 +100,7 @@ proptest! {
                 }
                 Step::Settle { id, counter: index, amount } => {
                     let actual = Charge { counter: counter(index.into()), amount, ttl: DAY };
-                    let known = counts.settle(now, &Settlement::end(id.to_string(), vec![actual])).is_some();
+                    let known = counts.settle(now, &id.to_string(), &[actual]).is_some();
                     prop_assert_eq!(known, model.leases.remove(&id).is_some());
                     if known {
                         model.settled[usize::from(index)] += amount;

@@ -27,11 +27,10 @@ impl Script {
         Self { code, hash, whole: AtomicBool::new(false) }
     }
 
-    /// A call with the arguments that all have. It is refused by a server whose epoch is another; the empty one is
-    /// any.
-    pub(super) fn call(&self, epoch: &str) -> Call<'_> {
+    /// A call with the arguments that all have.
+    pub(super) fn call(&self) -> Call<'_> {
         let mut command = ::redis::cmd("EVALSHA");
-        command.arg(&self.hash).arg(1).arg(leases_key()).arg(PREFIX).arg(epoch);
+        command.arg(&self.hash).arg(1).arg(leases_key()).arg(PREFIX);
         Call { script: self, command }
     }
 }
@@ -81,10 +80,10 @@ mod tests {
     #[test]
     fn the_whole_script_is_called_with_the_same_arguments() {
         let script = Script::new("return 1");
-        let mut call = script.call("e");
+        let mut call = script.call();
         call.command.arg("").arg(7);
         let packed = String::from_utf8(call.whole().get_packed_command()).unwrap();
-        assert!(packed.starts_with("*8\r\n$4\r\nEVAL\r\n"), "{packed}");
+        assert!(packed.starts_with("*7\r\n$4\r\nEVAL\r\n"), "{packed}");
         assert!(packed.ends_with("$0\r\n\r\n$1\r\n7\r\n"), "{packed}");
         assert!(packed.contains("return 1\r\n$1\r\n1\r\n$25\r\nattache:{counters}:leases\r\n"), "{packed}");
     }

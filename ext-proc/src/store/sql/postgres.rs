@@ -1,5 +1,5 @@
+use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -12,67 +12,9 @@ use super::lease::Lease;
 use crate::config::Secret;
 use crate::store::StoreError;
 
-/// Parameter 1, a JSON array of objects, as the table `given` with these columns.
-macro_rules! given {
-    ($first:ident $type:ident $(, $name:ident $other:ident)*) => {
-        concat!(
-            "JSON_TO_RECORDSET($1::json) AS given (", stringify!($first), " ", stringify!($type)
-            $(, ", ", stringify!($name), " ", stringify!($other))*, ")"
-        )
-    };
-}
-
-/// Rows of `attache_entities`, as `given!`.
-macro_rules! given_entities {
-    () => {
-        given!(kind text, id text, account text, name text, alias text, team_id text, user_id text,
-            organization_id text, budget_id text, role text, email text, successor text, blocked boolean,
-            expires_ms bigint, settings text, spend_nanos bigint, spend_reset_ms bigint, created_ms bigint,
-            updated_ms bigint, created_by text, updated_by text)
-    };
-}
-
-/// Before and after a parameter that is a JSON array of texts: equal to any of these.
-macro_rules! any_of {
-    () => {
-        ("= ANY(ARRAY(SELECT JSON_ARRAY_ELEMENTS_TEXT(", "::json)))")
-    };
-}
-
-/// Name of the least of several values.
-macro_rules! least {
-    () => {
-        "LEAST"
-    };
-}
-
-/// At the end of a SELECT of `attache_entities AS e`: nobody else changes these rows until the transaction ends.
-macro_rules! lock {
-    () => {
-        " FOR UPDATE OF e"
-    };
-}
-
-#[path = "shared/apply.rs"]
+#[path = "shared.rs"]
 #[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
-mod apply;
-#[path = "shared/charge.rs"]
-#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
-mod charge;
-#[path = "shared/directory.rs"]
-#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
-mod directory;
-#[path = "postgres_feed.rs"]
-mod feed;
-#[path = "shared/keys.rs"]
-#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
-mod keys;
-#[path = "shared/ledger.rs"]
-#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
-mod ledger;
-#[path = "shared/list.rs"]
-#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
-mod list;
+mod shared;
 
 use PostgresStore as Store;
 type Db = sqlx::Postgres;
@@ -89,15 +31,17 @@ const FIRST: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(60);
 /// Between attempts to connect and migrate.
 const RETRY: Duration = Duration::from_millis(500);
+/// Locks the keys in order, so that the update below, whose own order nobody promises, never deadlocks.
+const LOCK_KEYS: &str = "SELECT hash FROM attache_keys WHERE hash = ANY($1) ORDER BY hash FOR UPDATE";
+const ADD_SPEND: &str = "UPDATE attache_keys SET spend_nanos = spend_nanos + new.cost \
+     FROM UNNEST($1::text[], $2::bigint[]) AS new (hash, cost) WHERE attache_keys.hash = new.hash";
 
-/// Entities and ledger in Postgres, shared by replicas.
+/// Keys and ledger in Postgres, shared by replicas.
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: PgPool,
     state: watch::Receiver<State>,
     migration: tokio::task::JoinHandle<()>,
-    /// When the feed of changes was last pruned, Unix milliseconds.
-    pruned_ms: AtomicU64,
 }
 
 /// Are the tables there?
@@ -129,7 +73,7 @@ impl PostgresStore {
         {
             return Err(broken(BACKEND, reason));
         }
-        Ok(Self { pool, state, migration, pruned_ms: AtomicU64::new(0) })
+        Ok(Self { pool, state, migration })
     }
 
     async fn lease(&self, limit: Duration) -> Result<Lease<Db>, StoreError> {
@@ -237,4 +181,14 @@ fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
         }
     }
     Ok(options)
+}
+
+async fn add_spend(connection: &mut Connection, spent: BTreeMap<String, i64>) -> sqlx::Result<()> {
+    if spent.is_empty() {
+        return Ok(());
+    }
+    let (hashes, costs): (Vec<String>, Vec<i64>) = spent.into_iter().unzip();
+    sqlx::query(LOCK_KEYS).bind(&hashes).execute(&mut *connection).await?;
+    sqlx::query(ADD_SPEND).bind(&hashes).bind(&costs).execute(&mut *connection).await?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use crate::store::{LedgerTotals, SpendRow};
+use crate::store::{KeyRow, LedgerTotals, NewKey, SpendRow};
 
 /// Bounds of text in ledger rows, bytes. The ids are indexed, and Postgres refuses index entries beyond 2,700.
 pub(super) const MAX_ID: usize = 512;
@@ -10,6 +10,53 @@ pub(super) const MAX_TEXT: usize = 4_096;
 /// Bound of token counts and costs in ledger rows: sums over millions of rows stay within 63 bits, whatever an
 /// upstream claims.
 const MAX_NUMBER: i64 = 1_000_000_000_000_000;
+
+#[derive(Debug, FromRow)]
+pub(super) struct KeyRecord {
+    hash: String,
+    name: String,
+    alias: Option<String>,
+    models: String,
+    user_id: Option<String>,
+    team_id: Option<String>,
+    expires_ms: Option<i64>,
+    metadata: String,
+    max_budget_nanos: Option<i64>,
+    rpm_limit: Option<i64>,
+    tpm_limit: Option<i64>,
+    created_by: Option<String>,
+    blocked: bool,
+    spend_nanos: i64,
+    created_ms: i64,
+    updated_ms: i64,
+}
+
+impl TryFrom<KeyRecord> for KeyRow {
+    type Error = serde_json::Error;
+
+    fn try_from(record: KeyRecord) -> Result<Self, Self::Error> {
+        Ok(Self {
+            key: NewKey {
+                models: serde_json::from_str(&record.models)?,
+                metadata: serde_json::from_str(&record.metadata)?,
+                hash: record.hash,
+                name: record.name,
+                alias: record.alias,
+                user_id: record.user_id,
+                team_id: record.team_id,
+                expires_ms: record.expires_ms.map(unsigned),
+                max_budget_nanos: record.max_budget_nanos,
+                rpm_limit: record.rpm_limit,
+                tpm_limit: record.tpm_limit,
+                created_by: record.created_by,
+            },
+            blocked: record.blocked,
+            spend_nanos: record.spend_nanos,
+            created_ms: unsigned(record.created_ms),
+            updated_ms: unsigned(record.updated_ms),
+        })
+    }
+}
 
 #[derive(Debug, FromRow)]
 pub(super) struct SpendRecord {
@@ -38,10 +85,6 @@ pub(super) struct SpendRecord {
     start_us: i64,
     duration_us: i64,
     first_event_us: Option<i64>,
-    user_id: Option<String>,
-    team_id: Option<String>,
-    organization_id: Option<String>,
-    tags: Option<String>,
 }
 
 impl From<SpendRecord> for SpendRow {
@@ -72,12 +115,6 @@ impl From<SpendRecord> for SpendRow {
             start_us: unsigned(record.start_us),
             duration_us: unsigned(record.duration_us),
             first_event_us: record.first_event_us.map(unsigned),
-            user_id: record.user_id,
-            team_id: record.team_id,
-            organization_id: record.organization_id,
-            tags: record.tags.and_then(|tags| serde_json::from_str(&tags).ok()).unwrap_or_default(),
-            // Only the writing of a row needs it.
-            charged: Vec::new(),
         }
     }
 }
@@ -103,7 +140,7 @@ impl From<TotalsRecord> for LedgerTotals {
     }
 }
 
-pub(super) fn unsigned(value: i64) -> u64 {
+fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
 

@@ -1,7 +1,7 @@
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -14,64 +14,8 @@ use super::errors::{broken, migration_error};
 use super::lease::Lease;
 use crate::store::StoreError;
 
-/// Parameter 1, a JSON array of objects, as the table `given` with these columns.
-macro_rules! given {
-    ($($name:ident $type:ident),+) => {
-        concat!("(SELECT ", given!(@ $($name),+), " FROM JSON_EACH($1)) AS given")
-    };
-    (@ $first:ident $(, $name:ident)*) => {
-        concat!(
-            "JSON_EXTRACT(value, '$.", stringify!($first), "') AS ", stringify!($first)
-            $(, ", JSON_EXTRACT(value, '$.", stringify!($name), "') AS ", stringify!($name))*
-        )
-    };
-}
-
-/// Rows of `attache_entities`, as `given!`.
-macro_rules! given_entities {
-    () => {
-        given!(kind text, id text, account text, name text, alias text, team_id text, user_id text,
-            organization_id text, budget_id text, role text, email text, successor text, blocked boolean,
-            expires_ms bigint, settings text, spend_nanos bigint, spend_reset_ms bigint, created_ms bigint,
-            updated_ms bigint, created_by text, updated_by text)
-    };
-}
-
-/// Before and after a parameter that is a JSON array of texts: equal to any of these.
-macro_rules! any_of {
-    () => {
-        ("IN (SELECT value FROM JSON_EACH(", "))")
-    };
-}
-
-/// Name of the least of several values.
-macro_rules! least {
-    () => {
-        "MIN"
-    };
-}
-
-/// The writer has the whole file to itself.
-macro_rules! lock {
-    () => {
-        ""
-    };
-}
-
-#[path = "shared/apply.rs"]
-mod apply;
-#[path = "shared/charge.rs"]
-mod charge;
-#[path = "shared/directory.rs"]
-mod directory;
-#[path = "sqlite_feed.rs"]
-mod feed;
-#[path = "shared/keys.rs"]
-mod keys;
-#[path = "shared/ledger.rs"]
-mod ledger;
-#[path = "shared/list.rs"]
-mod list;
+#[path = "shared.rs"]
+mod shared;
 
 use SqliteStore as Store;
 type Db = sqlx::Sqlite;
@@ -87,6 +31,7 @@ const WRITE: Purpose = Purpose { writes: true, limit: Duration::from_secs(30) };
 /// How long SQLite itself waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(4);
 const READERS: u32 = 4;
+const ADD_SPEND: &str = "UPDATE attache_keys SET spend_nanos = spend_nanos + $2 WHERE hash = $1";
 
 #[derive(Clone, Copy)]
 struct Purpose {
@@ -94,13 +39,11 @@ struct Purpose {
     limit: Duration,
 }
 
-/// Entities and ledger in one file: the embedded default. WAL, one writer, every commit synced to disk.
+/// Keys and ledger in one file: the embedded default. WAL, one writer, every commit synced to disk.
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: SqlitePool,
     writer: SqlitePool,
-    /// When the feed of changes was last pruned, Unix milliseconds.
-    pruned_ms: AtomicU64,
 }
 
 impl SqliteStore {
@@ -115,7 +58,7 @@ impl SqliteStore {
             .disable_statement_logging();
         let pool =
             |size: u32| SqlitePoolOptions::new().max_connections(size).connect_lazy_with(options.clone());
-        let store = Self { readers: pool(READERS), writer: pool(1), pruned_ms: AtomicU64::new(0) };
+        let store = Self { readers: pool(READERS), writer: pool(1) };
         store.migrate().await?;
         Ok(store)
     }
@@ -153,4 +96,11 @@ fn private_file(path: &Path) -> std::io::Result<()> {
     }
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))
+}
+
+async fn add_spend(connection: &mut Connection, spent: BTreeMap<String, i64>) -> sqlx::Result<()> {
+    for (key, cost) in spent {
+        sqlx::query(ADD_SPEND).bind(key).bind(cost).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
