@@ -32,6 +32,8 @@ pub struct TableReport {
     /// Could not be taken over.
     pub failed: u64,
     pub reasons: Vec<Reason>,
+    /// Reasons beyond the first 20.
+    pub more_reasons: u64,
 }
 
 /// Why a row was skipped or failed.
@@ -89,6 +91,8 @@ impl TableReport {
             // No control character of somebody's data reaches a terminal.
             let row = row.chars().map(|c| if c.is_control() { '/' } else { c }).take(100).collect();
             self.reasons.push(Reason { row, why });
+        } else {
+            self.more_reasons += 1;
         }
     }
 }
@@ -120,9 +124,8 @@ impl fmt::Display for Report {
             for Reason { row, why } in &table.reasons {
                 writeln!(f, "  {row}: {why}")?;
             }
-            let more = (table.skipped + table.failed).saturating_sub(table.reasons.len() as u64);
-            if more > 0 {
-                writeln!(f, "  and {more} more")?;
+            if table.more_reasons > 0 {
+                writeln!(f, "  and {} more", table.more_reasons)?;
             }
         }
         if !self.notes.is_empty() {

@@ -6,6 +6,7 @@ use super::*;
 use crate::entity::double::Entities;
 use crate::entity::{Entity, EntityKind, EntityRef, member_id};
 use crate::store::testing::Postgres;
+use crate::store::{AuditFilter, DatabaseBackend, open_database};
 
 /// As in the golden tests of `secrets`.
 const SALT: &str = "sk-salt-of-the-golden-tests-1";
@@ -179,6 +180,7 @@ async fn the_report_names_what_stays_behind_and_no_secret() {
     let rotated = table(&report, "DeprecatedVerificationToken");
     assert_eq!((rotated.created, rotated.skipped), (1, 1));
     assert_eq!((table(&report, "TeamMembership").created, table(&report, "TeamMembership").skipped), (4, 2));
+    assert!(!report.to_string().contains("more"), "{report}");
     let text = format!("{report}\n{}", serde_json::to_string(&report).unwrap());
     for secret in ["sk-ancient", "sk-provider", "pbkdf2", SALT] {
         assert!(!text.contains(secret), "{secret} in {text}");
@@ -317,6 +319,13 @@ async fn many_keys_go_page_by_page() {
     let report = setting.import().await;
     assert_eq!(table(&report, "_VerificationToken").created, 1_601);
     assert_eq!(setting.get(EntityKind::Key, &hash("1601")).settings.rpm_limit, Some(1_601));
+    let update =
+        r#"UPDATE "LiteLLM_VerificationToken" SET team_id = 'litellm-dashboard' WHERE rpm_limit <= 50"#;
+    setting.postgres.execute("litellm", update).await;
+    let report = setting.import().await;
+    let keys = table(&report, "_VerificationToken");
+    assert_eq!((keys.skipped, keys.reasons.len(), keys.more_reasons), (50, 20, 30));
+    assert!(report.to_string().contains("and 30 more"), "{report}");
 }
 
 #[tokio::test]
@@ -364,7 +373,42 @@ async fn models_can_become_a_file() {
     );
     let whole = directory.path().join("whole.yaml");
     write_models(&setting.options(), &whole, true).await.unwrap();
-    let loaded = crate::config::load(&whole, &crate::config::Env::default()).unwrap();
+    let env = crate::config::Env::from([("LITELLM_MASTER_KEY", "sk-master-of-this-test")]);
+    let loaded = crate::config::load(&whole, &env).unwrap();
     let keys = loaded.config.model_list.iter().map(|model| model.litellm_params.api_key.clone().unwrap());
     assert!(keys.into_iter().all(|key| key.expose() == "sk-provider-key-0123456789"));
+}
+
+/// The double keeps entities as they come; real stores write them down.
+#[tokio::test]
+async fn real_stores_keep_what_was_imported() {
+    let setting = Setting::filled().await;
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = DatabaseBackend::Sqlite { path: folder.path().join("attache.db") };
+    // In LiteLLM's own database, as many will have it.
+    let postgres = DatabaseBackend::Postgres {
+        url: setting.postgres.url("litellm"),
+        max_connections: 2,
+        connect_timeout: std::time::Duration::from_secs(10),
+    };
+    for backend in [sqlite, postgres] {
+        assert!(!tables_exist(&backend).await.unwrap());
+        let database = open_database(&backend).await.unwrap();
+        assert!(tables_exist(&backend).await.unwrap());
+        let first = litellm(&setting.options(), Some(&*database)).await.unwrap();
+        assert_eq!(table(&first, "_VerificationToken").created, 3, "{first}");
+        let key = Directory::key(&*database, &hash("sk-full")).await.unwrap().unwrap();
+        assert_eq!((key.spend_nanos, key.spend_reset_ms), (100, NOW));
+        assert_eq!(key.updated_by.as_deref(), Some(AUTHOR));
+        assert_eq!(key.settings.model_tpm_limit["gpt-4o"], 9);
+        let rotated = Directory::key(&*database, &hash("sk-old")).await.unwrap().unwrap();
+        assert_eq!(rotated.settings.successor, Some(hash("sk-full")));
+        let audit = AuditFilter { limit: 100, ..AuditFilter::default() };
+        let (rows, total) = database.audit(&audit).await.unwrap();
+        // One more for the canary of the salt key.
+        assert_eq!(total, first.changes() + 1);
+        assert!(rows.iter().all(|row| row.author.action == AUTHOR));
+        let second = litellm(&setting.options(), Some(&*database)).await.unwrap();
+        assert_eq!(second.changes(), 0, "{second}");
+    }
 }

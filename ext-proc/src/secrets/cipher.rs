@@ -122,5 +122,7 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 #[must_use]
 pub fn looks_encrypted(value: &str) -> bool {
     // The old form always carries its padding.
-    value.starts_with(V2) || value.starts_with(V3) || (value.len() % 4 == 0 && legacy(value).is_some())
+    value.starts_with(V2)
+        || value.starts_with(V3)
+        || (value.len().is_multiple_of(4) && legacy(value).is_some())
 }

@@ -133,8 +133,8 @@ fn maps_keep_what_is_no_text_and_what_is_plain() {
 #[test]
 fn a_map_of_another_key_is_an_error() {
     let key = salt_key("sk-another");
-    for form in 1..5 {
-        let sealed = map(json!({"api_key": GOLDEN[0][form], "rpm": 1}));
+    for form in &GOLDEN[0][1..] {
+        let sealed = map(json!({"api_key": form, "rpm": 1}));
         let error = open(&sealed, &key).unwrap_err();
         assert_eq!((error.name.as_str(), error.why), ("api_key", DecryptError::WrongKey));
     }
