@@ -7,7 +7,7 @@ VENV   := .attache/venv/bin/python
 NATIVE := -p attache-llm -p attache -p attache-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm demo run check test unit e2e lint bench bench-routing clean
+.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-routing bench-ledger bench-dialects soak fuzz clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,25 +35,49 @@ check: build ## validate CONFIG without starting anything
 	@$(if $(filter examples/demo.yaml,$(CONFIG)),FAKE_PROVIDER_URL=http://127.0.0.1:8090 LITELLM_MASTER_KEY=sk-only-to-check-0001) \
 		target/release/attache check --config $(CONFIG)
 
-test: setup lint unit ## set up, lint, run every test
-	@$(MAKE) --no-print-directory e2e SUITE=main
-	@$(MAKE) --no-print-directory e2e SUITE=routing
+test: setup build lint unit ## set up, lint, run every test (JOBS=5: all suites at once, on a machine with more cores)
+	@$(PYTHON) scripts/suites.py --jobs "$(or $(JOBS),2)"
 
 unit: ## tests without Envoy
 	@$(PYTHON) scripts/setup.py test
 	@cargo test --release --locked --workspace
 
-e2e: build ## tests through the real Envoy (SUITE=main or routing; TESTS='-k name' picks some)
+e2e: build ## tests through the real Envoy (SUITE=a folder of tests/e2e, or all side by side, JOBS=2 two at once; TESTS='-k name' picks some)
 	@$(PYTHON) scripts/setup.py test
-	@$(VENV) -m pytest tests/e2e/$(SUITE) $(TESTS)
+	@$(PYTHON) scripts/suites.py --jobs "$(JOBS)" $(filter-out all,$(SUITE)) $(TESTS)
 
-lint: ## rustfmt and clippy, warnings denied
+lint: ## rustfmt and clippy, warnings denied; the cost cases are those of the price table
 	@$(PYTHON) scripts/setup.py lint
+	@$(PYTHON) scripts/cost_cases.py --check
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
-bench: build ## CPU per request, against plain Envoy in the same run
+bench: build ## CPU per request, against plain Envoy in the same run, and what a spend row costs
 	@$(VENV) scripts/bench.py
+
+chaos: build ## everything dies under load, 20,000 requests: the ledger must balance (some minutes; OPTIONS='--rate 100')
+	@$(PYTHON) scripts/setup.py test
+	@$(VENV) scripts/chaos.py $(OPTIONS)
+
+scale: build scale-ledger ## a million keys, a cold gate, a flood of made-up keys, and scale-ledger (many minutes)
+	@$(VENV) scripts/scale.py
+
+scale-ledger: build ## ten million rows: pages of the ledger and daily activity (ROWS=... for fewer)
+	@$(PYTHON) scripts/setup.py test
+	@$(VENV) scripts/scale_ledger.py $(if $(ROWS),--rows $(ROWS))
+
+bench-ledger: ## CPU per row of the write path, rows per second
+	@cargo bench --locked -p attache --bench ledger
+	@cargo bench --locked -p attache --bench ledger_store
+
+bench-dialects: build ## CPU of each translation, beside plain pass-through in the same run
+	@$(VENV) scripts/bench_dialects.py
+
+soak: build ## memory under 100,000 mixed requests of every dialect, bodies up to 10 MB (some minutes)
+	@$(VENV) scripts/soak.py $(OPTIONS)
+
+fuzz: ## coverage-guided fuzzing of everything that parses (SECONDS=60 for each target)
+	@$(PYTHON) scripts/fuzz.py --seconds $(or $(SECONDS),60)
 
 bench-routing: ## time of the routing decision by number of deployments
 	@cargo bench --locked -p attache --bench decide

@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -88,6 +89,38 @@ def measure(listen, key, processes, options, arguments):
     return result
 
 
+def books(stack, keep):
+    """Envoy anew, with usage records or without: nothing else of the bootstrap differs."""
+    stack.envoy.stop()
+    if keep:
+        stack.start_envoy()
+    else:
+        path = stack.bootstrap()
+        text = path.read_text()
+        # The filter's configuration is JSON inside a string.
+        wanted = r'\"usage\":true'
+        if wanted not in text:
+            raise Failure("the bootstrap has no switch for usage records")
+        stack.start_envoy(text.replace(wanted, r'\"usage\":false'))
+    stack.wait_ready()
+
+
+def row_cost(stack, key, arguments):
+    """What a spend row costs the request path: the same requests with and without, in alternating rounds."""
+    found = {True: [], False: []}
+    for _ in range(arguments.rounds * 2):
+        for keep in (True, False):
+            books(stack, keep)
+            found[keep].append(measure(stack.listen, key, [stack.envoy, stack.sidecar], [], arguments))
+            time.sleep(1.5)  # what waits is written, in nobody's round
+    for name, at in (("Envoy", 0), ("sidecar", 1)):
+        with_rows, without = ([r["cpu_us"][at] for r in found[keep]] for keep in (True, False))
+        pairs = sorted(a - b for a, b in zip(with_rows, without))
+        print(f"  {'a spend row':20}{name:14}{statistics.median(with_rows) - statistics.median(without):>8.1f} µs   with "
+              f"{statistics.median(with_rows):.0f}, without {statistics.median(without):.0f}; of pairs {pairs[0]:.1f} to "
+              f"{pairs[-1]:.1f}", flush=True)
+
+
 def middle(rounds, pick):
     return statistics.median(pick(result) for result in rounds)
 
@@ -119,6 +152,7 @@ def bench():
                        measure(stack.listen, key, [stack.envoy, stack.sidecar], options, arguments))
                       for _ in range(arguments.rounds)]
             show(name, [first for first, _ in rounds], [second for _, second in rounds])
+        row_cost(stack, key, arguments)
         plain.process.stop()
 
 

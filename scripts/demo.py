@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Shows the gateway at work with OpenAI's own SDK, and fails if anything is not as shown."""
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from openai import AuthenticationError, OpenAI, PermissionDeniedError  # noqa: E402
-from project import LOCAL, Failure, main, say, wait_for  # noqa: E402
+from openai import AuthenticationError, OpenAI, PermissionDeniedError, RateLimitError  # noqa: E402
+from project import LOCAL, TARGET, Failure, main, say, wait_for  # noqa: E402
 from stack import DEMO_CONFIG, Stack  # noqa: E402
 
 MODELS = ["gpt-4o", "gpt-4o-azure", "gpt-4o-down", "text-embedding-3-small"]
@@ -19,6 +21,8 @@ TROUBLES = [
     ("connection refused", "gpt-4o-down", "", False),
     ("an error event inside HTTP 200", "gpt-4o", "openai=error-at:0", True),
 ]
+# Requests that are answered: chat, stream and embeddings, three within limits, and one for each trouble.
+GOOD = 3 + 3 + len(TROUBLES)
 STATS = ("attache.requests.", "attache.attempts.", "attache.tokens_", "attache.spend_", "attache.fallbacks.",
          "attache.first_event_failovers.", "attache.auth.")
 
@@ -83,6 +87,36 @@ def refusals(client, url):
         print(f"  model not for this key {error.status_code} {error.body['type']}: {error.body['message']}")
 
 
+def limits(stack):
+    title("Limits and budgets")
+    team = stack.call("POST", "/team/new", {"team_alias": "search", "rpm_limit": 2})["team_id"]
+    left = 60 - time.time() % 60
+    if left < 3:
+        time.sleep(left)
+    limited = OpenAI(base_url=f"{stack.url}/v1", api_key=stack.new_key(team_id=team), max_retries=0)
+    for _ in range(2):
+        raw = limited.chat.completions.with_raw_response.create(model="gpt-4o", messages=QUESTION)
+        print(f"  team search, rpm_limit 2   200, {raw.headers['x-ratelimit-remaining-requests']} requests left, "
+              f"reset in {raw.headers['x-ratelimit-reset-requests']}")
+    refused("team search, rpm_limit 2", limited, "throttling_error")
+    poor = OpenAI(base_url=f"{stack.url}/v1", api_key=stack.new_key(max_budget=0.00001, budget_duration="1d"), max_retries=0)
+    poor.chat.completions.create(model="gpt-4o", messages=QUESTION)
+    print("  key, $0.00001 a day        200, as long as anything is left")
+    wait_for("usage handed over", lambda: stack.pending() == 0, 5)
+    time.sleep(0.3)
+    refused("key, $0.00001 a day", poor, "budget_exceeded")
+
+
+def refused(who, client, kind):
+    try:
+        client.chat.completions.create(model="gpt-4o", messages=QUESTION)
+    except RateLimitError as error:
+        expect(f"{who}: type of the refusal", error.body["type"], kind)
+        print(f"  {who:26} {error.status_code} {kind}, retry-after {error.response.headers['retry-after']}: {error.body['message']}")
+    else:
+        raise Failure(f"{who}: a request beyond the limit was admitted")
+
+
 def fallbacks(client):
     title("When the first provider fails, the next one answers")
     for trouble, model, script, streaming in TROUBLES:
@@ -125,6 +159,26 @@ def spend(stack, rows_wanted):
             raise Failure(f"a row without tokens or cost: {row}")
 
 
+def reports(stack):
+    title("Who spent what, and why (attache spend)")
+
+    def attache(*arguments):
+        env = {**os.environ, "ATTACHE_URL": stack.url, "LITELLM_MASTER_KEY": stack.master_key}
+        done = subprocess.run([TARGET / "release/attache", "spend", *arguments], env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failure(f"attache spend {arguments[0]}: {done.stderr}")
+        print(f"  $ attache spend {' '.join(arguments)}")
+        print("".join(f"    {line}\n" for line in done.stdout.splitlines()))
+        return done.stdout
+
+    rows = [row for row in stack.call("GET", "/spend/logs") if row["spend_nanos"]]
+    top = attache("top", "--by", "key", "--since", "1d")
+    expect("keys in the table", "demo" in top, True)
+    fallen = next(row for row in rows if row["fallbacks"])
+    bill = attache("explain", fallen["request_id"])
+    expect("the bill adds up", "come to this amount" in bill and "DO NOT" not in bill, True)
+
+
 def stats(stack):
     title("What an SRE sees (curl 'localhost:9901/stats?filter=attache')")
     seen = {name.removeprefix("wasmcustom."): value for name, value in stack.stats("attache").items()}
@@ -135,7 +189,7 @@ def stats(stack):
     def total(*parts):
         return sum(value for name, value in seen.items() if all(part in name for part in parts))
 
-    expect("requests that succeeded", total("attache.requests.", "outcome.success"), 3 + len(TROUBLES))
+    expect("requests that succeeded", total("attache.requests.", "outcome.success"), GOOD)
     expect("fallbacks", total("attache.fallbacks."), len(TROUBLES))
     expect("failovers on the first event", total("attache.first_event_failovers."), 1)
     expect("requests refused to unknown keys", total("attache.auth.result.unknown"), 1)
@@ -152,8 +206,10 @@ def demo():
         stream(client)
         embeddings(client)
         refusals(client, stack.url)
+        limits(stack)
         fallbacks(client)
-        spend(stack, rows_wanted=3 + len(TROUBLES))
+        spend(stack, rows_wanted=GOOD)
+        reports(stack)
         stats(stack)
         print()
         say("draining and stopping")

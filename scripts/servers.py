@@ -31,16 +31,17 @@ def _accepts(port):
 
 
 class Redis:
-    """A Redis without persistence, with a password."""
+    """A Redis with a password; `durable` ones keep their data on disk, others nothing."""
 
     password = "not-a-secret-redis"
 
-    def __init__(self, folder):
+    def __init__(self, folder, durable=False):
         folder.mkdir(parents=True, exist_ok=True)
         self.host, port = free_address().split(":")
         self.port = int(port)
+        shutil.rmtree(folder / "appendonlydir", ignore_errors=True)
         command = [_program("redis-server", REDIS_PLACES), "--port", port, "--bind", self.host, "--save", "",
-                   "--appendonly", "no", "--requirepass", self.password, "--dir", folder]
+                   "--appendonly", "yes" if durable else "no", "--requirepass", self.password, "--dir", folder]
         self.process = Process("redis", command, folder, dict(os.environ))
 
     @property

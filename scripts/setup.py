@@ -113,8 +113,10 @@ def need_servers():
         missing.append("redis-server")
     if not (find_program("postgres", *POSTGRES_PLACES) and find_program("initdb", *POSTGRES_PLACES)):
         missing.append("postgresql")
+    if not find_program("openssl"):
+        missing.append("openssl")
     if missing:
-        apt_install(missing, "The tests run against real Redis and Postgres")
+        apt_install(missing, "The tests run against real Redis and Postgres, also with certificates of their own")
 
 
 def setup():

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -34,12 +35,28 @@ LONGEST_SOCKET_PATH = 100
 # Two ticks of the filter's usage batches, and a little.
 USAGE_SETTLE_SECONDS = 0.25
 PR_SET_PDEATHSIG = 1
+# Over this time a draining Envoy closes its connections; its own default is ten minutes.
+DRAIN_SECONDS = 5
+# Below those that the kernel gives to clients.
+PORTS = range(20_000, 32_768)
+CLAIMS = []
 
 
 def free_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """An address that nobody listens at, and that is ours until this process ends.
+
+    Suites run side by side, and a server may start long after its address was chosen, or again: a port that the kernel
+    gives away to whoever asks for any could be gone by then. The claim is a name that one socket at a time can have.
+    """
+    for port in random.sample(PORTS, 1000):
+        claim = socket.socket(socket.AF_UNIX)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            claim.bind(f"\0attache-port-{port}")
+            probe.bind(("127.0.0.1", port))
+            CLAIMS.append(claim)
+            return f"127.0.0.1:{port}"
+        claim.close()
+    raise Failure(f"no free port in {PORTS}")
 
 
 def in_use(address):
@@ -68,7 +85,7 @@ def http(method, url, body=None, headers=None, timeout=10):
 
 
 def _die_with_parent():
-    # Without this, a killed test run would leave an Envoy behind.
+    # Without this, a killed test run would leave an Envoy behind. The parent is the thread that starts the child.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -124,9 +141,12 @@ class Process:
 class Provider:
     """The fake provider."""
 
-    def __init__(self, folder, address="127.0.0.1:0"):
+    def __init__(self, folder, address="127.0.0.1:0", log=False):
+        """With `log`, its own books are in `served.jsonl`: a line per attempt that it served."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.process = Process("fake-provider", [FAKE_PROVIDER, "--listen", address], folder, dict(os.environ))
+        self.books = folder / "served.jsonl" if log else None
+        command = [FAKE_PROVIDER, "--listen", address, *(["--log", self.books] if log else [])]
+        self.process = Process("fake-provider", command, folder, dict(os.environ))
         self.url = None
 
     def start(self):
@@ -172,7 +192,7 @@ class Stack:
     """Sidecar and Envoy for one configuration file, with a fake provider of their own if none is given."""
 
     def __init__(self, config, folder, *, provider=None, own_provider=True, concurrency=2, listen=None, admin=None,
-                 health=None, environment=None, fresh=True, serve_flags=(), envoy_flags=()):
+                 health=None, environment=None, fresh=True, serve_flags=(), envoy_flags=(), provider_log=False):
         self.config, self.folder = Path(config).resolve(), Path(folder)
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -183,6 +203,7 @@ class Stack:
         self.environment = {**os.environ, **(environment or {})}
         self.master_key = self.environment.setdefault("LITELLM_MASTER_KEY", random_key())
         self.provider, self.owns_provider = provider, provider is None and own_provider
+        self.provider_log = provider_log
         self.serve_flags, self.envoy_flags = list(serve_flags), list(envoy_flags)
         self.socket = self._socket_path()
         self.sidecar = self.envoy = None
@@ -217,7 +238,7 @@ class Stack:
             if in_use(address):
                 raise Failure(f"{address} is in use: stop what runs there first")
         if self.owns_provider:
-            self.provider = Provider(self.folder).start()
+            self.provider = Provider(self.folder, log=self.provider_log).start()
         if self.provider:
             self.environment["FAKE_PROVIDER_URL"] = self.provider.url
         self.start_sidecar()
@@ -231,6 +252,11 @@ class Stack:
                    "--health-listen", self.health, "--wasm", WASM, *self.serve_flags]
         self.sidecar = Process("attache", command, self.folder, self.environment).start()
 
+    def restart_sidecar(self, how=signal.SIGTERM):
+        self.sidecar.stop(how)
+        self.start_sidecar()
+        self.wait_ready()
+
     def bootstrap(self):
         """The bootstrap that `attache envoy` prints, in a file."""
         command = [ATTACHE, "envoy", "--config", self.config, "--wasm", WASM, "--listen", self.listen, "--admin",
@@ -243,13 +269,17 @@ class Stack:
         path.write_text(done.stdout)
         return path
 
-    def start_envoy(self):
+    def start_envoy(self, bootstrap=None):
+        """With another text in place of the bootstrap that `attache envoy` prints."""
         binary = envoy_binary()
         if not binary:
             raise Failure("Envoy is missing: run `make setup`")
         # Without hot restart there is no shared memory that two Envoys on one machine could fight over.
-        command = [binary, "-c", self.bootstrap(), "--disable-hot-restart", "--concurrency", self.concurrency,
-                   "--log-level", "info"]
+        path = self.bootstrap()
+        if bootstrap:
+            path.write_text(bootstrap)
+        command = [binary, "-c", path, "--disable-hot-restart", "--concurrency", self.concurrency,
+                   "--log-level", "info", "--drain-time-s", str(DRAIN_SECONDS)]
         self.envoy = Process("envoy", command, self.folder, self.environment).start()
 
     def wait_ready(self, seconds=30):
@@ -273,12 +303,17 @@ class Stack:
     # -- stop ------------------------------------------------------------------------------------------------------
     def drain(self, seconds=30):
         """Lets Envoy finish what runs and hand over its usage; False if it did not within the time."""
-        http("POST", f"{self.admin_url}/drain_listeners?graceful&skip_exit")
+        http("POST", f"{self.admin_url}/drain_listeners?graceful")
+        def done():
+            return not self.envoy.running() or (self.active() == 0 and self.pending() == 0)
+
         try:
-            wait_for("drain", lambda: not self.envoy.running() or (self.active() == 0 and self.pending() == 0), seconds)
+            wait_for("drain", done, seconds)
+            # The usage of the last request is told with the next tick.
+            time.sleep(USAGE_SETTLE_SECONDS)
+            wait_for("the last usage", done, seconds)
         except Failure:
             return False
-        time.sleep(USAGE_SETTLE_SECONDS)
         return True
 
     def active(self):

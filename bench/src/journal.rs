@@ -9,6 +9,9 @@ use http::HeaderMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::protocols::{Wire, multipart, percent_decode};
+use crate::served::{End, Log, Served};
+
 /// Requests remembered; older ones are forgotten.
 const CAPACITY: usize = 5_000;
 /// Largest body kept as parsed JSON, bytes.
@@ -29,10 +32,13 @@ pub struct Entry {
     /// Header by lower-case name; repeated ones joined by `, `. Credentials are cut to their last four characters.
     pub headers: Map<String, Value>,
     pub body_length: usize,
-    /// Parsed body, if it is JSON and small.
+    /// Parsed body, if it is small: JSON, the fields of a form, or the parts of a multipart body (files by length and
+    /// digest). Credentials are cut.
     pub body: Option<Value>,
     /// Status answered; `null` when the connection was cut instead.
     pub status: Option<u16>,
+    /// Why the protocol refused it.
+    pub refused: Option<String>,
     /// Usage of the answer as planned, whether or not the caller was told.
     pub usage: Option<Value>,
 }
@@ -157,6 +163,7 @@ pub struct Guard {
     journal: Arc<Journal>,
     name: String,
     finished: bool,
+    books: Option<Box<(Arc<Log>, Served)>>,
 }
 
 impl Guard {
@@ -171,7 +178,19 @@ impl Guard {
             upstream.peak = upstream.peak.max(upstream.active);
         }
         drop(upstreams);
-        Self { journal, name: name.to_owned(), finished: false }
+        Self { journal, name: name.to_owned(), finished: false, books: None }
+    }
+
+    /// The attempt gets a line in the log when it is over.
+    pub fn keep_books(&mut self, log: Arc<Log>, served: Served) {
+        self.books = Some(Box::new((log, served)));
+    }
+
+    /// A piece of the answer goes out.
+    pub fn sent(&mut self, piece: &[u8]) {
+        if let Some(books) = &mut self.books {
+            books.1.sent(piece);
+        }
     }
 
     /// The answer is out (or ended by its own script).
@@ -188,6 +207,12 @@ impl Drop for Guard {
         }
         let count = if self.finished { &self.journal.finished } else { &self.journal.cancelled };
         count.fetch_add(1, Ordering::Relaxed);
+        if let Some((log, mut served)) = self.books.take().map(|books| *books) {
+            if !self.finished {
+                served.end = End::Left;
+            }
+            log.write(served);
+        }
     }
 }
 
@@ -200,9 +225,16 @@ pub fn headers_json(headers: &HeaderMap) -> Map<String, Value> {
             headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
         let joined = values.join(", ");
         let shown = match name.as_str() {
-            "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | "x-litellm-api-key" => {
-                mask(&joined)
+            "authorization" if joined.starts_with("AWS4-") => {
+                let (scope, signature) = joined.rsplit_once('=').unwrap_or((&joined, ""));
+                format!("{scope}={}", mask(signature))
             }
+            "x-amz-security-token"
+            | "authorization"
+            | "api-key"
+            | "x-api-key"
+            | "x-goog-api-key"
+            | "x-litellm-api-key" => mask(&joined),
             _ => joined,
         };
         out.insert(name.as_str().to_owned(), Value::String(shown));
@@ -217,10 +249,31 @@ pub fn mask(credential: &str) -> String {
     format!("...{}", tail.iter().rev().collect::<String>())
 }
 
-/// The body as JSON, if it is small.
+/// The body as the journal shows it.
 #[must_use]
-pub fn small_body(body: &[u8], parsed: &Value) -> Option<Value> {
-    (body.len() <= SMALL_BODY && !parsed.is_null()).then(|| parsed.clone())
+pub fn shown_body(wire: &Wire<'_>) -> Option<Value> {
+    if let Some(parts) = wire.parts {
+        return Some(multipart::shown(parts));
+    }
+    if wire.body.len() > SMALL_BODY {
+        return None;
+    }
+    if !wire.json.is_null() {
+        return Some(wire.json.clone());
+    }
+    let form =
+        wire.header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    form.then(|| form_json(&String::from_utf8_lossy(wire.body)))
+}
+
+fn form_json(text: &str) -> Value {
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    let shown = pairs.map(|(name, value)| {
+        let value = percent_decode(&value.replace('+', " "));
+        let secret = matches!(name, "client_secret" | "client_assertion" | "assertion" | "WebIdentityToken");
+        (name.to_owned(), Value::String(if secret { mask(&value) } else { value }))
+    });
+    Value::Object(shown.collect())
 }
 
 #[cfg(test)]

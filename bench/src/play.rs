@@ -10,11 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
-use serde_json::Value;
 use tokio::time::Sleep;
 
-use crate::answer;
 use crate::journal::Guard;
+use crate::protocols::Flow;
 use crate::script::Script;
 
 /// One step of a body.
@@ -35,35 +34,35 @@ const PAUSED_PIECES: usize = 400;
 
 /// Steps of an event stream.
 #[must_use]
-pub fn stream(events: &[Value], script: &Script) -> VecDeque<Step> {
+pub fn stream(flow: &Flow, script: &Script) -> VecDeque<Step> {
     let mut steps = VecDeque::new();
     if script.empty {
         return steps;
     }
-    for (index, event) in events.iter().enumerate() {
+    for (index, frame) in flow.frames.iter().enumerate() {
         if index > 0 && !script.chunk_delay.is_zero() {
             steps.push_back(Step::Pause(script.chunk_delay));
         }
-        if let Some(end) = ending(index, script) {
+        if let Some(end) = ending(index, flow, script) {
             steps.extend(end);
             return split(steps, script);
         }
-        steps.push_back(Step::Send(sse(&event.to_string())));
+        steps.push_back(Step::Send(frame.clone()));
     }
-    // A position behind the last event is the end of the stream, before `[DONE]`.
-    if let Some(end) = ending(usize::MAX, script) {
+    // A position behind the last event is the end of the stream, before its mark.
+    if let Some(end) = ending(usize::MAX, flow, script) {
         steps.extend(end);
         return split(steps, script);
     }
-    steps.push_back(Step::Send(sse("[DONE]")));
+    steps.extend(flow.end.clone().map(Step::Send));
     split(steps, script)
 }
 
 /// How the stream ends before event `index`, if the script says so; `usize::MAX` for any position.
-fn ending(index: usize, script: &Script) -> Option<Vec<Step>> {
+fn ending(index: usize, flow: &Flow, script: &Script) -> Option<Vec<Step>> {
     let now = |at: Option<usize>| at.is_some_and(|at| at <= index);
     if now(script.error_at) {
-        return Some(vec![Step::Send(sse(&answer::error(500).to_string()))]);
+        return Some(vec![Step::Send(flow.error.clone())]);
     }
     if now(script.cut_at) {
         // The pause lets what was sent before reach the peer.
@@ -72,16 +71,15 @@ fn ending(index: usize, script: &Script) -> Option<Vec<Step>> {
     now(script.stall_at).then(|| vec![Step::Stall])
 }
 
-/// Steps of a JSON answer.
+/// Steps of a whole body; `error` takes its place if the script wants an error in HTTP 200.
 #[must_use]
-pub fn whole(body: &Value, script: &Script) -> VecDeque<Step> {
+pub fn whole(bytes: &Bytes, error: Bytes, script: &Script) -> VecDeque<Step> {
     if script.empty {
         return VecDeque::new();
     }
     if script.error_at.is_some() {
-        return split(VecDeque::from([Step::Send(answer::error(500).to_string().into())]), script);
+        return split(VecDeque::from([Step::Send(error)]), script);
     }
-    let bytes = Bytes::from(body.to_string());
     let half = bytes.len() / 2;
     if script.cut_at.is_some() {
         return VecDeque::from([Step::Send(bytes.slice(..half)), Step::Pause(PIECE_PAUSE), Step::Cut]);
@@ -89,11 +87,7 @@ pub fn whole(body: &Value, script: &Script) -> VecDeque<Step> {
     if script.stall_at.is_some() {
         return VecDeque::from([Step::Send(bytes.slice(..half)), Step::Stall]);
     }
-    split(VecDeque::from([Step::Send(bytes)]), script)
-}
-
-fn sse(data: &str) -> Bytes {
-    format!("data: {data}\n\n").into()
+    split(VecDeque::from([Step::Send(bytes.clone())]), script)
 }
 
 fn split(steps: VecDeque<Step>, script: &Script) -> VecDeque<Step> {
@@ -166,6 +160,7 @@ impl Body for Played {
             }
             match self.steps.pop_front() {
                 Some(Step::Send(bytes)) => {
+                    self.guard.sent(&bytes);
                     if self.steps.is_empty() {
                         self.guard.finish();
                     }
@@ -189,7 +184,16 @@ impl Body for Played {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    fn flow(events: &[&str]) -> Flow {
+        let frame = |text: &&str| Bytes::from(format!("data: {text}\n\n"));
+        Flow {
+            content_type: "text/event-stream",
+            frames: events.iter().map(frame).collect(),
+            error: "data: {\"error\"}\n\n".into(),
+            end: Some("data: [DONE]\n\n".into()),
+        }
+    }
 
     fn sent(steps: &VecDeque<Step>) -> String {
         let bytes: Vec<u8> = steps
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn pieces_join_to_the_same_bytes() {
-        let events = [json!({"a": "é"}), json!({"b": 2})];
+        let events = flow(&["{\"a\":\"é\"}", "{\"b\":2}"]);
         let whole = stream(&events, &script(""));
         let split = stream(&events, &script("split:1"));
         assert_eq!(sent(&whole), "data: {\"a\":\"é\"}\n\ndata: {\"b\":2}\n\ndata: [DONE]\n\n");
@@ -219,7 +223,7 @@ mod tests {
 
     #[test]
     fn error_comes_before_the_event_it_names() {
-        let events = [json!(1), json!(2)];
+        let events = flow(&["1", "2"]);
         assert!(sent(&stream(&events, &script("error-at:0"))).starts_with("data: {\"error\""));
         let second = sent(&stream(&events, &script("error-at:1")));
         assert!(second.starts_with("data: 1\n\ndata: {\"error\""), "{second}");
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn cut_and_stall_end_the_steps() {
-        let events = [json!(1), json!(2)];
+        let events = flow(&["1", "2"]);
         assert_eq!(stream(&events, &script("cut-at:1")).back(), Some(&Step::Cut));
         assert_eq!(stream(&events, &script("stall-at:0")), VecDeque::from([Step::Stall]));
         assert!(stream(&events, &script("empty")).is_empty());

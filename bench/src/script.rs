@@ -41,6 +41,25 @@ pub struct Script {
     pub retry_after: Option<u64>,
     /// Prompt and completion tokens to report, in place of the counted ones.
     pub usage: Option<(u64, u64)>,
+    /// Prompt tokens to report as read from a cache, and completion tokens as reasoning.
+    pub cached: u64,
+    pub reasoning: u64,
+    /// Prompt tokens to report as written to a cache.
+    pub written: u64,
+    /// Tools to call: 1 for `tools`, 2 for `parallel`, N for `tools:N`.
+    pub tools: usize,
+    /// Think visibly first.
+    pub thinking: bool,
+    /// The model refuses, in its own words.
+    pub refuse: bool,
+    /// The answer ends for its length.
+    pub stop_length: bool,
+    /// A schema must have been sent; the answer conforms to it (it does so without this, too).
+    pub json: bool,
+    /// Seconds that a token or temporary credential lives.
+    pub expires: Option<u64>,
+    /// `service_tier` of a chat answer, in place of `default`.
+    pub tier: Option<String>,
     /// An error with the body of its kind, in place of the plain one of its status.
     pub refusal: Option<Refusal>,
     /// Content of the answer; one token per word.
@@ -148,6 +167,17 @@ impl Script {
                 self.refusal = Some(refusal);
                 self.status = Some(refusal.status());
             }
+            "cached" => self.cached = number()?,
+            "reasoning" => self.reasoning = number()?,
+            "written" => self.written = number()?,
+            "tools" => self.tools = if value.is_empty() { 1 } else { index()? },
+            "parallel" => self.tools = 2,
+            "thinking" => self.thinking = true,
+            "refuse" => self.refuse = true,
+            "stop" if value == "length" => self.stop_length = true,
+            "json" => self.json = true,
+            "expires" => self.expires = Some(number()?),
+            "tier" => self.tier = Some(value.to_owned()),
             "usage" => {
                 let pair = value.split_once('/').and_then(|(p, c)| Some((p.parse().ok()?, c.parse().ok()?)));
                 self.usage =
@@ -159,10 +189,14 @@ impl Script {
     }
 }
 
-/// Takes the directives off a model name: `gpt-4o@status:500` is the model `gpt-4o`.
+/// Takes the directives off a model name: `gpt-4o@status:500` is the model `gpt-4o`. What Google writes behind an `@` is
+/// a version of the model: `claude-sonnet-4@20250514`.
 #[must_use]
 pub fn split_model(model: &str) -> (&str, Option<&str>) {
-    match model.split_once('@') {
+    match model.rsplit_once('@') {
+        Some((_, version)) if version == "default" || version.starts_with(|c: char| c.is_ascii_digit()) => {
+            (model, None)
+        }
         Some((name, directives)) => (name, Some(directives)),
         None => (model, None),
     }
@@ -194,7 +228,8 @@ mod tests {
     #[test]
     fn every_directive_is_understood() {
         let all = "ok,status:500,delay:1,chunk-delay:2,chunks:3,split:4,error-at:5,cut-at:6,cut,stall-at:7,empty,\
-                   no-usage,retry-after:8,usage:9/10,text:x";
+                   no-usage,retry-after:8,usage:9/10,cached:11,reasoning:12,tier:flex,\
+                   written:13,parallel,thinking,refuse,stop:length,json,expires:14,text:x";
         let script = Script::default().with(all).unwrap();
         let want = Script {
             status: Some(500),
@@ -210,6 +245,16 @@ mod tests {
             no_usage: true,
             retry_after: Some(8),
             usage: Some((9, 10)),
+            cached: 11,
+            reasoning: 12,
+            written: 13,
+            tools: 2,
+            thinking: true,
+            refuse: true,
+            stop_length: true,
+            json: true,
+            expires: Some(14),
+            tier: Some("flex".into()),
             refusal: None,
             text: Some("x".into()),
         };
@@ -236,5 +281,7 @@ mod tests {
     fn model_carries_directives() {
         assert_eq!(split_model("gpt-4o@status:500,delay:3"), ("gpt-4o", Some("status:500,delay:3")));
         assert_eq!(split_model("gpt-4o"), ("gpt-4o", None));
+        assert_eq!(split_model("claude-sonnet-4@20250514"), ("claude-sonnet-4@20250514", None));
+        assert_eq!(split_model("claude@20250514@cut"), ("claude@20250514", Some("cut")));
     }
 }

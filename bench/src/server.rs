@@ -1,5 +1,6 @@
 //! The server: HTTP/1.1 and HTTP/2 (prior knowledge) on one port.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -17,10 +18,12 @@ use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::answer::{self, Asked, Kind};
-use crate::journal::{Entry, Guard, Journal, headers_json, small_body};
+use crate::journal::{Entry, Guard, Journal, headers_json, shown_body};
 use crate::play::{self, Played};
+use crate::protocols::state::State;
+use crate::protocols::{Answer, Planned, Protocol, Refused, Wire, multipart, openai, realtime, tokens};
 use crate::script::{Script, split_model};
+use crate::served::{Log, Served};
 use crate::standing::{Order, Standing};
 
 type Reply = Response<BoxBody<Bytes, io::Error>>;
@@ -30,6 +33,9 @@ type Reply = Response<BoxBody<Bytes, io::Error>>;
 pub struct Provider {
     pub journal: Arc<Journal>,
     pub standing: Arc<Standing>,
+    pub state: Arc<State>,
+    /// Gets a line per attempt that was served.
+    pub log: Option<Arc<Log>>,
 }
 
 /// Serves until the listener fails.
@@ -48,7 +54,7 @@ pub async fn serve(listener: TcpListener, shared: Provider) -> io::Result<()> {
             builder.http1().timer(TokioTimer::new()).half_close(false);
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(10_000);
             // An error here is a peer that left or a cut that the script wanted.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
         });
     }
 }
@@ -81,6 +87,10 @@ async fn handle(request: Request<Incoming>, shared: Provider) -> Result<Reply, C
             shared.standing.remove(query("name"));
             json_reply(StatusCode::OK, &json!({"removed": true}))
         }
+        (&Method::POST, "account") => match tokens::account(&body, &shared.state) {
+            Ok(issuer) => json_reply(StatusCode::OK, &json!({"known": issuer})),
+            Err(error) => refuse(400, &error),
+        },
         (&Method::GET, "requests") => {
             json_reply(StatusCode::OK, &json!(shared.journal.entries(query("name"), query("test"))))
         }
@@ -97,8 +107,7 @@ fn order_reply(order: &Order, standing: &Standing) -> Reply {
 
 /// An error of the fake provider itself.
 fn refuse(status: u16, message: &str) -> Reply {
-    let mut error = answer::error(status);
-    error["error"]["message"] = json!(message);
+    let error = openai::error(status, None, Some(&Refused::new(status, message)), false);
     json_reply(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), &error)
 }
 
@@ -122,50 +131,44 @@ fn control_reply(method: &Method, what: &str, journal: &Journal) -> Reply {
             json_reply(StatusCode::OK, &json!({"cleared": true}))
         }
         (&Method::GET, "active") => json_reply(StatusCode::OK, &json!(journal.counts())),
-        _ => json_reply(StatusCode::NOT_FOUND, &answer::error(404)),
+        _ => refuse(404, "no such control"),
     }
 }
 
-async fn provider(request: Request<Incoming>, shared: Provider) -> Result<Reply, Cut> {
+async fn provider(mut request: Request<Incoming>, shared: Provider) -> Result<Reply, Cut> {
     let started = Instant::now();
+    let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else { return Err(Cut) };
-    let route = Route::parse(parts.uri.path());
-    let mut guard = Guard::new(shared.journal.clone(), route.name);
+    let form = multipart::read(&parts.headers, &body).await;
     let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let mut entry = Entry {
-        id: 0,
-        name: route.name.to_owned(),
-        method: parts.method.to_string(),
-        path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
-        version: format!("{:?}", parts.version),
-        headers: headers_json(&parts.headers),
-        body_length: body.len(),
-        body: small_body(&body, &json),
-        status: None,
-        usage: None,
+    let (name, rest) = split_path(parts.uri.path());
+    let uri = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let wire = Wire {
+        name,
+        rest,
+        uri,
+        query: parts.uri.query().unwrap_or_default(),
+        method: &parts.method,
+        headers: &parts.headers,
+        body: &body,
+        json: &json,
+        parts: form.as_ref().and_then(|form| form.as_deref().ok()),
+        state: &shared.state,
     };
-    let outcome = plan(&route, &parts.method, &parts.headers, &json, &shared.standing);
-    let mut tokens = 0;
-    if let Ok(plan) = &outcome {
-        entry.usage = plan.asked.as_ref().map(Asked::usage);
-    }
-    if let Ok(Plan { script, asked: Some(asked) }) = &outcome
-        && script.status.unwrap_or(200) == 200
-    {
-        tokens = asked.tokens().prompt + asked.tokens().completion;
-    }
-    entry.status = match &outcome {
-        Ok(plan) if plan.script.cut => None,
-        Ok(plan) => Some(plan.script.status.unwrap_or(200)),
-        Err(refusal) => Some(refusal.status().as_u16()),
+    let protocol = Protocol::of(rest, &parts.headers);
+    let malformed = form.as_ref().and_then(|form| form.as_ref().err()).cloned();
+    let outcome = match malformed {
+        Some(error) => Err(Refused::new(400, format!("the multipart body cannot be read: {error}"))),
+        None => plan(protocol, &wire, &shared.standing),
     };
-    shared.journal.record(entry, tokens);
+    let mut guard = Guard::new(shared.journal.clone(), name);
+    record(&wire, &parts.version, &outcome, &shared, &mut guard);
     let plan = match outcome {
         Ok(plan) => plan,
-        Err(refusal) => {
+        Err(refused) => {
             guard.finish();
-            return Ok(*refusal);
+            return Ok(error_reply(protocol, refused.status, &Script::default(), Some(&refused)));
         }
     };
     if !plan.script.delay.is_zero() {
@@ -175,101 +178,138 @@ async fn provider(request: Request<Incoming>, shared: Provider) -> Result<Reply,
         guard.finish();
         return Err(Cut);
     }
-    Ok(reply(&plan, guard, started))
+    if plan.planned.answer == Answer::Upgrade && plan.script.status.is_none() {
+        tokio::spawn(realtime::talk(upgrade, plan.model, plan.script, guard));
+        return Ok(switching(&parts.headers));
+    }
+    Ok(reply(protocol, &plan, guard, started))
+}
+
+/// Name of the upstream, and the path behind it.
+fn split_path(path: &str) -> (&str, &str) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.split_once('/').unwrap_or((path, ""))
+}
+
+/// Remembers what arrived and what is answered; opens the attempt's line in the log.
+fn record(
+    wire: &Wire<'_>,
+    version: &http::Version,
+    outcome: &Result<Plan, Refused>,
+    shared: &Provider,
+    guard: &mut Guard,
+) {
+    let status = match outcome {
+        Ok(plan) if plan.script.cut => None,
+        Ok(plan) => Some(plan.script.status.unwrap_or(200)),
+        Err(refused) => Some(refused.status),
+    };
+    let entry = Entry {
+        id: 0,
+        name: wire.name.to_owned(),
+        method: wire.method.to_string(),
+        path: wire.uri.to_owned(),
+        version: format!("{version:?}"),
+        headers: headers_json(wire.headers),
+        body_length: wire.body.len(),
+        body: shown_body(wire),
+        status,
+        refused: outcome.as_ref().err().map(|refused| refused.message.clone()),
+        usage: outcome.as_ref().ok().and_then(|plan| plan.planned.usage.clone()),
+    };
+    let planned = outcome.as_ref().ok().map(|plan| (&plan.script, &plan.planned));
+    if let Some(log) = shared.log.clone().filter(|_| wire.method == Method::POST) {
+        guard.keep_books(log, Served::new(wire.name, wire.headers, status, planned));
+    }
+    let good = planned.filter(|_| status == Some(200));
+    shared.journal.record(entry, good.map_or(0, |(_, planned)| planned.prompt + planned.completion));
 }
 
 /// What to answer.
 struct Plan {
     script: Script,
-    /// `None` for a list of models.
-    asked: Option<Asked>,
+    model: String,
+    planned: Planned,
 }
 
-fn plan(
-    route: &Route<'_>,
-    method: &Method,
-    headers: &HeaderMap,
-    body: &Value,
-    standing: &Standing,
-) -> Result<Plan, Box<Reply>> {
-    let refuse = |status, message: &str| Box::new(refuse(status, message));
-    if !has_credential(headers) {
-        return Err(refuse(401, "You didn't provide an API key."));
-    }
-    let header = headers.get("x-fake-script").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let told = Script::from_header(header, route.name).map_err(|e| refuse(400, &e))?;
-    let mut script = told.or_else(|| standing.take(route.name, route.models)).unwrap_or_default();
-    let Some(kind) = route.kind else {
-        if route.models && method == Method::GET {
-            return Ok(Plan { script, asked: None });
-        }
-        return Err(refuse(404, "Unknown request URL."));
-    };
-    if method != Method::POST {
-        return Err(refuse(405, "Not allowed to do that on this URL."));
-    }
-    if !body.is_object() {
-        return Err(refuse(400, "We could not parse the JSON body of your request."));
-    }
-    let Some(full) = route.deployment.or_else(|| body["model"].as_str()) else {
-        return Err(refuse(400, "you must provide a model parameter"));
-    };
-    let (model, directives) = split_model(full);
+fn plan(protocol: Protocol, wire: &Wire<'_>, standing: &Standing) -> Result<Plan, Refused> {
+    protocol.authenticate(wire)?;
+    let refuse = |error| Refused::new(400, error);
+    let told =
+        Script::from_header(wire.header("x-fake-script").unwrap_or_default(), wire.name).map_err(refuse)?;
+    let models = openai::is_models(wire.rest, wire.method);
+    let mut script = told.or_else(|| standing.take(wire.name, models)).unwrap_or_default();
+    let full = protocol
+        .model_in_path(wire.rest)
+        .or_else(|| wire.json["model"].as_str().map(str::to_owned))
+        .or_else(|| wire.field("model").map(str::to_owned))
+        .or_else(|| wire.param("model").map(str::to_owned))
+        .unwrap_or_default();
+    let (model, directives) = split_model(&full);
     if let Some(directives) = directives {
-        script = script.with(directives).map_err(|e| refuse(400, &e))?;
+        script = script.with(directives).map_err(refuse)?;
     }
-    let asked = Asked::read(kind, model, route.deployment.is_some(), body, &script);
-    Ok(Plan { script, asked: Some(asked) })
+    let planned = protocol.plan(wire, model, &script)?;
+    Ok(Plan { model: model.to_owned(), script, planned })
 }
 
-fn has_credential(headers: &HeaderMap) -> bool {
-    let bearer =
-        headers.get("authorization").and_then(|v| v.to_str().ok()).is_some_and(|v| v.len() > "Bearer ".len());
-    bearer || headers.get("api-key").is_some_and(|v| !v.is_empty())
+fn switching(headers: &HeaderMap) -> Reply {
+    let mut reply = Response::new(Full::default().map_err(|never: Infallible| match never {}).boxed());
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let out = reply.headers_mut();
+    out.insert("connection", HeaderValue::from_static("Upgrade"));
+    out.insert("upgrade", HeaderValue::from_static("websocket"));
+    if let Ok(key) = HeaderValue::from_str(&realtime::accept_key(headers)) {
+        out.insert("sec-websocket-accept", key);
+    }
+    // The newest of the subprotocols that OpenAI's browser clients offer.
+    if headers.get("sec-websocket-protocol").is_some_and(|p| p.as_bytes().starts_with(b"realtime")) {
+        out.insert("sec-websocket-protocol", HeaderValue::from_static("realtime"));
+    }
+    reply
 }
 
-fn reply(plan: &Plan, mut guard: Guard, started: Instant) -> Reply {
-    let script = &plan.script;
-    let status = StatusCode::from_u16(script.status.unwrap_or(200)).unwrap_or(StatusCode::OK);
-    let mut reply = if status.is_success() {
-        match &plan.asked {
-            None => {
-                guard.finish();
-                json_reply(status, &models())
-            }
-            Some(asked) if asked.stream => {
-                let steps = play::stream(&asked.events(script), script);
-                body_reply(status, "text/event-stream; charset=utf-8", Played::new(steps, guard).boxed())
-            }
-            Some(asked) => {
-                let steps = play::whole(&asked.json(script), script);
-                body_reply(status, "application/json", Played::new(steps, guard).boxed())
-            }
-        }
-    } else {
-        guard.finish();
-        let azure = plan.asked.as_ref().is_some_and(|asked| asked.azure);
-        let body = script
-            .refusal
-            .map_or_else(|| answer::error(status.as_u16()), |kind| answer::refusal(kind, azure));
-        json_reply(status, &body)
-    };
+fn error_reply(protocol: Protocol, status: u16, script: &Script, refused: Option<&Refused>) -> Reply {
+    let body = Full::new(protocol.error(status, script.refusal, refused))
+        .map_err(|never: Infallible| match never {});
+    let code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut reply = body_reply(code, protocol.error_type(), body.boxed());
+    add_headers(&mut reply, protocol, status, script);
+    reply
+}
+
+fn add_headers(reply: &mut Reply, protocol: Protocol, status: u16, script: &Script) {
     let headers = reply.headers_mut();
     if let Some(seconds) = script.retry_after {
         headers.insert(RETRY_AFTER, seconds.into());
     }
-    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    headers.insert("openai-processing-ms", millis.into());
-    headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
-    headers.insert("x-ratelimit-limit-requests", HeaderValue::from_static("10000"));
-    headers.insert("x-ratelimit-remaining-requests", HeaderValue::from_static("9999"));
-    reply
+    for (name, value) in protocol.headers(status, script.refusal) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
 }
 
-fn models() -> Value {
-    let model =
-        |id: &str| json!({"id": id, "object": "model", "created": 1_715_367_049, "owned_by": "system"});
-    json!({"object": "list", "data": [model("gpt-4o"), model("gpt-4o-mini")]})
+fn reply(protocol: Protocol, plan: &Plan, mut guard: Guard, started: Instant) -> Reply {
+    let script = &plan.script;
+    let status = script.status.unwrap_or(200);
+    if !(200..300).contains(&status) {
+        guard.finish();
+        return error_reply(protocol, status, script, None);
+    }
+    let code = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    let (content_type, steps) = match &plan.planned.answer {
+        Answer::Stream(flow) => (flow.content_type, play::stream(flow, script)),
+        Answer::Whole { content_type, body } => {
+            (*content_type, play::whole(body, protocol.error(500, None, None), script))
+        }
+        Answer::Upgrade => ("application/json", VecDeque::new()),
+    };
+    let mut reply = body_reply(code, content_type, Played::new(steps, guard).boxed());
+    add_headers(&mut reply, protocol, status, script);
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    reply.headers_mut().insert("openai-processing-ms", millis.into());
+    reply
 }
 
 fn json_reply(status: StatusCode, body: &Value) -> Reply {
@@ -282,39 +322,6 @@ fn body_reply(status: StatusCode, content_type: &'static str, body: BoxBody<Byte
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
-}
-
-/// A path, taken apart: `/NAME/v1/chat/completions`, `/NAME/openai/deployments/MODEL/embeddings`.
-#[derive(Debug, PartialEq, Eq)]
-struct Route<'a> {
-    name: &'a str,
-    kind: Option<Kind>,
-    models: bool,
-    /// Azure's deployment, from the path.
-    deployment: Option<&'a str>,
-}
-
-impl<'a> Route<'a> {
-    fn parse(path: &'a str) -> Self {
-        let mut segments = path.trim_start_matches('/').splitn(2, '/');
-        let name = segments.next().unwrap_or_default();
-        let rest = segments.next().unwrap_or_default();
-        let (deployment, rest) =
-            match rest.strip_prefix("openai/deployments/").and_then(|r| r.split_once('/')) {
-                Some((deployment, rest)) => (Some(deployment), rest),
-                None => (None, rest),
-            };
-        let kind = if rest.ends_with("chat/completions") {
-            Some(Kind::Chat)
-        } else if rest.ends_with("completions") {
-            Some(Kind::Completion)
-        } else if rest.ends_with("embeddings") {
-            Some(Kind::Embeddings)
-        } else {
-            None
-        };
-        Self { name, kind, models: rest.ends_with("models"), deployment }
-    }
 }
 
 #[cfg(test)]

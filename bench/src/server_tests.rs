@@ -36,17 +36,6 @@ async fn send(
     Ok((status, reply.into_body().collect().await?.to_bytes()))
 }
 
-#[test]
-fn paths() {
-    let route = Route::parse("/azure/openai/deployments/gpt-4o/chat/completions");
-    let want = Route { name: "azure", kind: Some(Kind::Chat), models: false, deployment: Some("gpt-4o") };
-    assert_eq!(route, want);
-    assert_eq!(Route::parse("/a/v1/completions").kind, Some(Kind::Completion));
-    assert_eq!(Route::parse("/a/v1/embeddings").kind, Some(Kind::Embeddings));
-    assert!(Route::parse("/a/v1/models").models);
-    assert_eq!(Route::parse("/a").kind, None);
-}
-
 #[tokio::test]
 async fn answers_and_remembers() {
     let (address, journal) = start().await;
@@ -166,4 +155,108 @@ async fn standing_scripts_and_counts() {
     let removed = Request::delete("/_fake/script").body(Full::default()).unwrap();
     assert_eq!(send(address, removed).await.unwrap().0, 200);
     assert_eq!(send(address, models()).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn every_protocol_answers_in_its_own_words() {
+    let (address, journal) = start().await;
+    let post = |path: &str, body: &str, headers: &[(&str, &str)]| {
+        let mut request =
+            Request::post(path).header("host", "fake").header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()
+    };
+    let (status, body) =
+        send(address, post("/a/v1/messages", "{}", &[("authorization", "Bearer sk-client")])).await.unwrap();
+    assert_eq!((status.as_u16(), body.starts_with(b"{\"type\":\"error\"")), (401, true));
+    assert!(journal.entries(Some("a"), None)[0].refused.as_ref().unwrap().contains("x-api-key"));
+    let key = [("x-goog-api-key", "k"), ("x-fake-script", "g=status:503")];
+    let hello = r#"{"contents":[{"role":"user","parts":[{"text":"hello"}]}]}"#;
+    let path = "/g/v1beta/models/gemini-2.5-flash:generateContent";
+    let (status, body) = send(address, post(path, hello, &key)).await.unwrap();
+    assert_eq!(status, 503);
+    assert!(String::from_utf8_lossy(&body).contains("UNAVAILABLE"));
+    let converse = r#"{"messages":[{"role":"user","content":[{"text":"hello"}]}]}"#;
+    let path = "/b/model/anthropic.claude-v1%3A0/converse-stream";
+    let bearer = [("authorization", "Bearer bedrock-key"), ("x-fake-script", "b=error-at:0")];
+    let (status, body) = send(address, post(path, converse, &bearer)).await.unwrap();
+    assert_eq!(status, 200);
+    assert!(String::from_utf8_lossy(&body).contains("modelStreamErrorException"));
+}
+
+/// A form with a file, as a client of multipart writes it.
+fn form(path: &str, fields: &[(&str, &str)]) -> Request<Full<Bytes>> {
+    let mut body = String::new();
+    for (name, value) in fields {
+        let file =
+            if *name == "file" { "; filename=\"a.jsonl\"\r\nContent-Type: application/jsonl" } else { "" };
+        body += &format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n{value}\r\n");
+    }
+    body += "--b--\r\n";
+    Request::post(path)
+        .header("host", "fake")
+        .header("authorization", "Bearer sk-x")
+        .header("content-type", "multipart/form-data; boundary=b")
+        .body(Full::new(Bytes::from(body)))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn forms_files_and_batches() {
+    let (address, journal) = start().await;
+    let json = |reply: (StatusCode, Bytes)| serde_json::from_slice::<Value>(&reply.1).unwrap();
+    let heard =
+        send(address, form("/w/v1/audio/transcriptions", &[("model", "whisper-1"), ("file", "sound")])).await;
+    let heard = json(heard.unwrap());
+    assert_eq!(
+        (&heard["text"], &heard["usage"]["type"]),
+        (&json!("The envoy carries letters."), &json!("duration"))
+    );
+    assert_eq!(journal.entries(Some("w"), None)[0].body.as_ref().unwrap()[0]["text"], "whisper-1");
+    let silent = send(address, form("/w/v1/audio/transcriptions", &[("model", "whisper-1")])).await.unwrap();
+    assert_eq!(silent.0, 400);
+    let file = json(
+        send(address, form("/w/v1/files", &[("purpose", "batch"), ("file", "{}\n{}\n")])).await.unwrap(),
+    );
+    let get = |path: String| {
+        Request::get(path).header("authorization", "Bearer sk-x").body(Full::<Bytes>::default()).unwrap()
+    };
+    let path = format!("/w/v1/files/{}", file["id"].as_str().unwrap());
+    assert_eq!(send(address, get(format!("{path}/content"))).await.unwrap().1, "{}\n{}\n");
+    assert_eq!(send(address, get(path.replace("/w/", "/other/"))).await.unwrap().0, 404);
+    let order =
+        json!({"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+    let create = Request::post("/w/v1/batches")
+        .header("authorization", "Bearer sk-x")
+        .body(Full::new(Bytes::from(order.to_string())))
+        .unwrap();
+    let batch = json(send(address, create).await.unwrap());
+    assert_eq!((&batch["status"], &batch["request_counts"]["total"]), (&json!("completed"), &json!(2)));
+    let listed = json(send(address, get("/w/v1/batches".into())).await.unwrap());
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn realtime_is_a_websocket() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+    let (address, journal) = start().await;
+    let mut request =
+        format!("ws://{address}/rt/v1/realtime?model=gpt-realtime").into_client_request().unwrap();
+    request.headers_mut().insert("authorization", "Bearer sk-x".parse().unwrap());
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let first = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    assert!(first.contains("session.created") && first.contains("gpt-realtime"), "{first}");
+    socket.send(Message::text(r#"{"type":"response.create"}"#)).await.unwrap();
+    loop {
+        let text = socket.next().await.unwrap().unwrap().into_text().unwrap();
+        if text.contains("response.done") {
+            assert!(text.contains("total_tokens"), "{text}");
+            break;
+        }
+    }
+    assert_eq!(journal.entries(Some("rt"), None)[0].path, "/rt/v1/realtime?model=gpt-realtime");
 }

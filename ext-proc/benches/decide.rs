@@ -9,24 +9,36 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use attache::entity::Principal;
+use attache::keys::Who;
+use attache::limits::Question;
 use attache::routing::{
-    Breakers, Context, Deployment, Group, Keys, LiveClusters, Probes, Snapshot, Speeds, Strategy, decide,
+    Breakers, Context, Deployment, Group, Keys, LiveClusters, LiveView, Probes, Snapshot, Speeds, Strategy,
+    decide,
 };
-use attache::store::{Charge, Counter, Counters, KeyRow, Memory, Settlement, StoreError};
+use attache::store::{Charge, Counter, Counters, Memory, Settlement, StoreError, UsageSum};
 use attache_llm::contract::{Ask, DeploymentMeta, MASTER_KEY_HASH, VERSION, Wishes};
 use attache_llm::path::Endpoint;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 /// Envoy has acknowledged everything.
-struct Acknowledged(HashSet<String, foldhash::fast::RandomState>);
+struct Acknowledged(Arc<Clusters>);
 
-impl LiveClusters for Acknowledged {
+struct Clusters(HashSet<String, foldhash::fast::RandomState>);
+
+impl LiveView for Clusters {
     fn is_live(&self, cluster: &str) -> bool {
         self.0.contains(cluster)
     }
 
     fn all_live(&self, _: u64) -> bool {
         true
+    }
+}
+
+impl LiveClusters for Acknowledged {
+    fn view(&self) -> Arc<dyn LiveView> {
+        Arc::clone(&self.0) as Arc<dyn LiveView>
     }
 
     fn ready(&self) -> bool {
@@ -38,8 +50,12 @@ struct NoKeys;
 
 #[async_trait]
 impl Keys for NoKeys {
-    async fn row(&self, _: &str) -> Result<Option<Arc<KeyRow>>, StoreError> {
-        Ok(None)
+    async fn principal(&self, id: &str, _: &Who<'_>) -> Result<Option<Principal>, StoreError> {
+        Ok((id == MASTER_KEY_HASH).then(Principal::default))
+    }
+
+    async fn used(&self, questions: &[Question]) -> Result<Vec<UsageSum>, StoreError> {
+        Ok(vec![UsageSum::default(); questions.len()])
     }
 }
 
@@ -85,6 +101,7 @@ fn ask(number: u64) -> Ask {
         input_tokens: 250,
         max_tokens: Some(100),
         n: None,
+        needs: Vec::new(),
         user: None,
         wishes: Wishes::default(),
         replan: None,
@@ -96,7 +113,7 @@ fn ask(number: u64) -> Ask {
 fn settlement(id: String, deployment: &str, tokens: u64) -> Settlement {
     let minute = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 60;
     let counter = Counter::new(format!("dep:{deployment}:tpm"), minute);
-    Settlement { id, actual: vec![Charge { counter, amount: tokens, ttl: Duration::from_secs(120) }] }
+    Settlement::end(id, vec![Charge { counter, amount: tokens, ttl: Duration::from_secs(120) }])
 }
 
 fn benches(criterion: &mut Criterion) {
@@ -105,7 +122,8 @@ fn benches(criterion: &mut Criterion) {
     for strategy in [Strategy::SimpleShuffle, Strategy::UsageBased, Strategy::LeastBusy] {
         for (groups, size) in [(1, 10), (100, 10), (1_000, 10), (1, 100)] {
             let snapshot = Arc::new(snapshot(groups, size, &strategy));
-            let live = Acknowledged(snapshot.deployments.values().map(|d| d.cluster.clone()).collect());
+            let clusters = snapshot.deployments.values().map(|d| d.cluster.clone()).collect();
+            let live = Acknowledged(Arc::new(Clusters(clusters)));
             let counters: Arc<dyn Counters> = Arc::new(Memory::default());
             let (breakers, speeds, probes) = (Breakers::new(), Speeds::new(), Probes::new());
             let mut calls = 0_u64;

@@ -3,7 +3,7 @@
 //! # The life of a request, as the sidecar sees it
 //!
 //! ```text
-//! 1 key     gate asks /internal/v1/keys/lookup on a miss      server::internal   -> store::KeyStore
+//! 1 key     gate asks /internal/v1/keys/lookup on a miss      server::internal   -> keys::KeyDirectory, store::Directory
 //! 2 ask     ext_proc request headers carry contract::Ask      server::ext_proc
 //! 3 decide  key, model access, candidates, fallbacks          routing::decide    -> Decision (a value)
 //!           reservation of requests and tokens                store::Counters
@@ -19,10 +19,15 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod credentials;
+pub mod entity;
 pub mod envoy;
+pub mod import;
 pub mod keys;
 pub mod ledger;
+pub mod limits;
 pub mod prices;
 pub mod routing;
+pub mod secrets;
 pub mod server;
 pub mod store;

@@ -7,6 +7,7 @@ use attache::config::{self, Env};
 use attache::prices::PriceTable;
 use attache::routing::Strategy;
 use attache::store::{CounterBackend, DatabaseBackend};
+use attache_llm::price::Item;
 use attache_llm::provider::Provider;
 
 fn examples() -> PathBuf {
@@ -29,6 +30,15 @@ fn env() -> Env {
         ("REDIS_HOST", "redis.example"),
         ("REDIS_PORT", "6380"),
         ("REDIS_PASSWORD", "p@ss/word"),
+        ("ANTHROPIC_API_KEY", "sk-ant-0123456789"),
+        ("AWS_ACCESS_KEY_ID", "AKIA0123456789"),
+        ("AWS_SECRET_ACCESS_KEY", "aws-0123456789"),
+        ("AWS_BEARER_TOKEN_BEDROCK", "bedrock-0123456789"),
+        ("GEMINI_API_KEY", "gemini-0123456789"),
+        ("AZURE_TENANT_ID", "tenant"),
+        ("AZURE_CLIENT_ID", "client"),
+        ("AZURE_CLIENT_SECRET", "entra-0123456789"),
+        ("COHERE_API_KEY", "cohere-0123456789"),
         ("FAKE_PROVIDER_URL", "http://127.0.0.1:4010"),
     ])
 }
@@ -65,8 +75,8 @@ fn the_seed_means_what_it_says() {
     );
 
     let config = &loaded.config;
-    let CounterBackend::Redis { url, .. } = config.counters() else { panic!("Redis is configured") };
-    assert_eq!(url.expose(), "redis://:p%40ss%2Fword@redis.example:6380/");
+    let CounterBackend::Redis { servers, .. } = config.counters() else { panic!("Redis is configured") };
+    assert_eq!(servers.url.expose(), "redis://:p%40ss%2Fword@redis.example:6380/");
     let DatabaseBackend::Postgres { url, max_connections, .. } = config.database(Path::new("/data")) else {
         panic!("Postgres is configured")
     };
@@ -87,9 +97,13 @@ fn the_seed_means_what_it_says() {
     );
     assert_eq!(deployment.meta.api_version.as_deref(), Some("2025-02-01-preview"));
     assert_eq!((deployment.rpm, deployment.tpm), (Some(60), Some(100_000)));
-    let (header, value) = deployment.credential.as_ref().unwrap();
-    assert_eq!((header.as_str(), value.expose()), ("api-key", "azure-0123456789"));
-    assert_eq!(deployment.meta.price.unwrap().input, 2_500_000_000, "azure/gpt-4o is in the price table");
+    let (header, value) = deployment.credential.as_ref().unwrap().configured().unwrap();
+    assert_eq!((header, value), ("api-key", "azure-0123456789"));
+    assert_eq!(
+        deployment.meta.price.as_ref().and_then(|price| price.base(Item::Input)),
+        Some(2_500_000_000),
+        "azure/gpt-4o is in the price table"
+    );
     let id = &deployment.meta.id;
     assert_eq!(deployment.cluster, format!("gpt-4o/azure/{}", &id[..8]));
     assert!(std::sync::Arc::ptr_eq(deployment, &snapshot.deployments[id]));
@@ -141,4 +155,24 @@ fn the_routing_example_has_every_key() {
     assert_eq!(snapshot.deployments["azure-west"].mirror.as_deref(), Some("gpt-4o-candidate"));
     assert_eq!(snapshot.provider_budgets["groq"].limit, 20_000_000_000);
     assert_eq!(snapshot.groups["gpt-4o-candidate"].strategy, Strategy::Cost);
+}
+
+#[test]
+fn the_teams_example_has_limits_budgets_and_identities() {
+    let loaded = config::load(&examples().join("teams.yaml"), &env()).unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, [""; 0]);
+    let snapshot = config::snapshot(&loaded.config, &PriceTable::embedded(), 1, &env()).unwrap();
+    let rules = &snapshot.limits;
+    assert_eq!((rules.key_parallel, rules.parallel, rules.budget_status), (Some(50), Some(2000), 429));
+    assert_eq!((rules.timezone.as_str(), rules.reset_minute), ("Europe/Berlin", 360));
+    assert_eq!(rules.budget.as_ref().unwrap().limit_nanos, 10_000_000_000_000);
+    assert_eq!(rules.tag_budgets["nightly"].duration.as_deref(), Some("1d"));
+    assert_eq!(rules.end_user_budget_nanos, Some(2_000_000_000));
+    assert!(rules.fail_closed_budgets && !rules.budget_audit);
+    let identities = &loaded.config.features.identities;
+    let name = |id: &str| config::find_identity(identities, id).map(|rule| rule.name.as_str());
+    assert_eq!(name("spiffe:spiffe://corp.example/ns/search/sa/indexer"), Some("search-indexer"));
+    assert_eq!(name("spiffe:spiffe://corp.example/ns/search/sa/web"), Some("search"));
+    assert_eq!(name("jwt:azp=batch-1"), Some("batch"));
 }

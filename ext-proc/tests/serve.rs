@@ -1,16 +1,19 @@
 //! `serve_until` whole: SQLite, in-process counters, a Unix socket, and no Envoy yet.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use attache::config::{self, Config, Env, Secret};
+use attache::entity::{Entity, EntityKind};
 use attache::prices::PriceTable;
 use attache::routing::Snapshot;
+use attache::secrets::{self, SALT_KEY, Salt, SaltKey};
 use attache::server::{Fresh, Reload, ServeOptions, serve_until};
-use attache::store::open_database;
-use attache_llm::contract::{KEY_LOOKUP_PATH, USAGE_PATH, VERSION};
+use attache::store::{Author, Write, open_database};
+use attache_llm::contract::{KEY_CHANGES_PATH, KEY_LOOKUP_PATH, USAGE_PATH, VERSION};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -28,6 +31,24 @@ fn config() -> Config {
     config
 }
 
+fn options(dir: &Path) -> ServeOptions {
+    ServeOptions {
+        config: Arc::new(config()),
+        snapshot: Snapshot::default(),
+        data_dir: dir.to_owned(),
+        keys_dir: dir.join("aws"),
+        socket: dir.join("attache.sock"),
+        socket_mode: 0o600,
+        tls: None,
+        health_listen: std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+        wasm: PathBuf::from("/nowhere/attache.wasm"),
+        ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
+        prices: PriceTable::default(),
+        salt: None,
+        reload: None,
+    }
+}
+
 struct Sidecar {
     socket: PathBuf,
     health: SocketAddr,
@@ -41,21 +62,11 @@ impl Sidecar {
     }
 
     async fn start_with(dir: &Path, snapshot: Snapshot, reload: Option<Reload>) -> Self {
-        let health = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let socket = dir.join("attache.sock");
-        let options = ServeOptions {
-            config: Arc::new(config()),
-            snapshot,
-            data_dir: dir.to_owned(),
-            socket: socket.clone(),
-            socket_mode: 0o600,
-            tls: None,
-            health_listen: health,
-            wasm: PathBuf::from("/nowhere/attache.wasm"),
-            ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
-            prices: PriceTable::default(),
-            reload,
-        };
+        Self::serve(ServeOptions { snapshot, reload, ..options(dir) }).await
+    }
+
+    async fn serve(options: ServeOptions) -> Self {
+        let (socket, health) = (options.socket.clone(), options.health_listen);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let shutdown = async {
@@ -173,7 +184,8 @@ fn watching(file: &Path) -> (Snapshot, Reload) {
         let env = Env::default().with([("LITELLM_MASTER_KEY", MASTER)]);
         let loaded = config::load(file, &env)?;
         let snapshot = config::snapshot(&loaded.config, &PriceTable::default(), generation, &env)?;
-        Ok(Fresh { snapshot, files: loaded.files })
+        let identities = loaded.config.features.identities;
+        Ok(Fresh { snapshot, identities, files: loaded.files })
     };
     let fresh = read(file, 1).unwrap();
     let owned = file.to_owned();
@@ -248,4 +260,70 @@ async fn a_changed_file_becomes_the_configuration_and_a_bad_one_does_not() {
     assert_eq!(config["last_error"], Value::Null);
     assert_eq!(sidecar.deployments().await, 3);
     sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn callers_without_a_key_follow_the_file_as_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("config.yaml");
+    std::fs::write(&root, model_list(1)).unwrap();
+    let (snapshot, reload) = watching(&root);
+    let sidecar = Sidecar::start_with(dir.path(), snapshot, Some(reload)).await;
+    let ask = json!({"contract": VERSION, "hash": "spiffe:spiffe://corp.example/ns/batch"});
+    let id = async || sidecar.post(KEY_LOOKUP_PATH, ask.clone()).await.1["key"]["id"].take();
+    assert_eq!(id().await, Value::Null);
+    let flush = json!({"contract": VERSION, "epoch": "", "generation": 0});
+    let known = sidecar.post(KEY_CHANGES_PATH, flush).await.1;
+    let seen = json!({"contract": VERSION, "epoch": known["epoch"], "generation": known["generation"]});
+
+    let identities = |name: &str| {
+        format!(
+            "{}features:\n  identities:\n  - {{name: {name}, spiffe: 'spiffe://corp.example/ns/*', team_id: data}}\n",
+            model_list(1)
+        )
+    };
+    std::fs::write(&root, identities("batch")).unwrap();
+    sidecar.config(|config| config["generation"] == 2).await;
+    assert_eq!(id().await, "workload/batch");
+    let (_, changes) = sidecar.post(KEY_CHANGES_PATH, seen).await;
+    assert_eq!(changes["flush"], true, "gates forget whom they did not know");
+
+    std::fs::write(&root, identities("nightly")).unwrap();
+    sidecar.config(|config| config["generation"] == 3).await;
+    assert_eq!(id().await, "workload/nightly");
+    std::fs::write(&root, model_list(2)).unwrap();
+    sidecar.config(|config| config["generation"] == 4).await;
+    assert_eq!(id().await, Value::Null);
+    sidecar.stop().await;
+}
+
+fn salt(text: &str) -> Salt {
+    Salt { key: SaltKey::new(&Secret::new(text)), is_master_key: false }
+}
+
+#[tokio::test]
+async fn another_salt_key_than_that_of_the_stored_credentials_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let sidecar = Sidecar::serve(ServeOptions { salt: Some(salt("first")), ..options(dir.path()) }).await;
+    sidecar.stop().await;
+    // Nothing is encrypted yet: any key will do, and none.
+    Sidecar::start(dir.path()).await.stop().await;
+
+    let database = open_database(&config().database(dir.path())).await.unwrap();
+    let (mine, author) = (salt("salt-of-this-test"), Author::default());
+    let key = secrets::prepare(&*database, Some(&mine), &author).await.unwrap();
+    let mut credential = Entity::new(EntityKind::Credential, "openai");
+    let values = json!({"api_key": "sk-provider-secret"});
+    let sealed = secrets::seal(values.as_object().unwrap(), key);
+    credential.settings.rest.insert("credential_values".to_owned(), sealed.into());
+    database.apply(&[Write::Insert(credential)], &author).await.unwrap();
+    drop(database);
+
+    for wrong in [Some(salt("another")), None] {
+        let refused = serve_until(ServeOptions { salt: wrong, ..options(dir.path()) }, pending()).await;
+        let error = format!("{:#}", refused.unwrap_err());
+        assert!(error.contains(SALT_KEY) && !error.contains("salt-of-this-test"), "{error}");
+        assert!(!error.contains("sk-"), "{error}");
+    }
+    Sidecar::serve(ServeOptions { salt: Some(mine), ..options(dir.path()) }).await.stop().await;
 }

@@ -2,10 +2,13 @@
 
 mod rig;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attache::envoy::{BootstrapOptions, ListenerTls, SidecarAddress};
-use attache::routing::LiveClusters;
+use attache::config::Secret;
+use attache::credentials::{AwsKeys, AwsSource, Credential, Keyring, Source};
+use attache::envoy::{BootstrapOptions, Jwks, ListenerTls, SidecarAddress, Tokens};
+use attache::routing::{Deployment, LiveClusters};
 use rig::{PLAN, Rig, Upstream, deployment, request, snapshot, testdata, until, validate, write_filter};
 
 const LOCAL: &str = "127.0.0.1";
@@ -17,10 +20,14 @@ async fn clusters_become_live_and_each_attempt_has_its_own_credential() {
     let deployments =
         vec![deployment("g/a", LOCAL, bad.port(), "key-a"), deployment("g/b", LOCAL, good.port(), "key-b")];
     rig.published.publish(&snapshot(1, deployments)).unwrap();
-    assert!(!rig.published.ready() && !rig.published.is_live("g/a"), "no Envoy yet");
+    assert!(!rig.published.ready() && !rig.published.view().is_live("g/a"), "no Envoy yet");
     let envoy = rig.envoy();
     rig.wait_ready().await;
-    assert!(rig.published.is_live("g/a") && rig.published.is_live("g/b") && !rig.published.is_live("g/c"));
+    assert!(
+        rig.published.view().is_live("g/a")
+            && rig.published.view().is_live("g/b")
+            && !rig.published.view().is_live("g/c")
+    );
 
     let answer = envoy.chat("g/a,g/b").await;
     assert_eq!((answer.status, answer.text().as_str()), (200, "upstream 200 2"));
@@ -50,7 +57,7 @@ async fn a_rotated_secret_reaches_the_wire_and_no_log_or_dump() {
     assert_eq!(good.last_authorization().as_deref(), Some("Bearer first-token"));
 
     rig.published.publish(&snapshot(2, vec![deployment("g/a", LOCAL, good.port(), "second-token")])).unwrap();
-    assert!(rig.published.is_live("g/a"), "a rotation must not interrupt");
+    assert!(rig.published.view().is_live("g/a"), "a rotation must not interrupt");
     let start = Instant::now();
     loop {
         envoy.chat("g/a").await;
@@ -66,17 +73,70 @@ async fn a_rotated_secret_reaches_the_wire_and_no_log_or_dump() {
     }
 }
 
+/// Envoy signs, with keys that change under load, and nobody sees their secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn rotated_aws_keys_sign_from_the_next_request_on_and_are_in_no_dump() {
+    let good = Upstream::start(200).await;
+    let keyring = Arc::new(Keyring::plain());
+    let keys = tempfile::tempdir().unwrap();
+    let dir = keys.path().join("aws");
+    let rig =
+        Rig::with_options(|options| options.keys_dir = dir, |published| published.keyring(keyring.clone()));
+    let signed = |id: &str| {
+        let keys = AwsKeys {
+            id: id.into(),
+            secret: Secret::new(format!("secret-of-{id}")),
+            session: Some(Secret::new("session")),
+        };
+        let source = Arc::new(Source::Aws(AwsSource::Keys(keys)));
+        let credential = Credential::Signed { region: "eu-west-1".into(), source: Some(source.clone()) };
+        let deployment =
+            Deployment { credential: Some(credential), ..deployment("g/aws", LOCAL, good.port(), "") };
+        (source, snapshot(1, vec![deployment]))
+    };
+    let (source, first) = signed("AKIAFIRST");
+    rig.published.publish(&first).unwrap();
+    let envoy = rig.envoy();
+    rig.wait_ready().await;
+    assert!(!rig.published.view().is_live("g/aws"), "its keys are not there yet");
+    keyring.prepare([source], Duration::from_secs(1)).await;
+    rig.published.renew();
+    until("the cluster is live", || rig.published.view().is_live("g/aws")).await;
+    assert_eq!(envoy.chat("g/aws").await.status, 200);
+    let authorization = good.last_authorization().unwrap();
+    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIAFIRST/"), "{authorization}");
+    assert!(authorization.contains("/eu-west-1/bedrock/aws4_request"), "{authorization}");
+    assert!(!authorization.contains("x-envoy") && !authorization.contains("x-request-id"), "{authorization}");
+
+    let (source, second) = signed("AKIASECOND");
+    keyring.prepare([source], Duration::from_secs(1)).await;
+    rig.published.publish(&second).unwrap();
+    let start = Instant::now();
+    loop {
+        assert_eq!(envoy.chat("g/aws").await.status, 200, "a rotation must not interrupt");
+        if good.last_authorization().unwrap().contains("Credential=AKIASECOND/") {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "the new keys did not arrive");
+    }
+    let dump = envoy.admin("/config_dump").await;
+    assert!(dump.contains("g/aws"));
+    for place in [dump, envoy.log()] {
+        assert!(!place.contains("secret-of-") && !place.contains("AKIA"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_cluster_is_not_live_and_does_not_hold_up_the_others() {
     let good = Upstream::start(200).await;
     let rig = Rig::new();
     let mut broken = deployment("g/broken", LOCAL, 1, "key");
-    broken.credential.as_mut().unwrap().0 = "no\nheader".into();
+    broken.credential = Some(Credential::Header("no\nheader".into(), Secret::new("x")));
     let deployments = vec![deployment("g/a", LOCAL, good.port(), "key-a"), broken];
     rig.published.publish(&snapshot(1, deployments)).unwrap();
     let envoy = rig.envoy();
     rig.wait_ready().await;
-    assert!(rig.published.is_live("g/a") && !rig.published.is_live("g/broken"));
+    assert!(rig.published.view().is_live("g/a") && !rig.published.view().is_live("g/broken"));
     let status = rig.published.status();
     assert_eq!((status.streams, status.live), (1, 1));
     assert_eq!(status.rejected.keys().collect::<Vec<_>>(), ["g/broken"], "{status:?}");
@@ -89,7 +149,7 @@ async fn a_refused_cluster_is_not_live_and_does_not_hold_up_the_others() {
         deployment("g/broken", LOCAL, good.port(), "key"),
     ];
     rig.published.publish(&snapshot(2, deployments)).unwrap();
-    until("the repaired cluster", || rig.published.is_live("g/broken")).await;
+    until("the repaired cluster", || rig.published.view().is_live("g/broken")).await;
     assert!(rig.published.status().rejected.is_empty());
     assert_eq!(envoy.chat("g/broken").await.status, 200);
 }
@@ -104,7 +164,7 @@ async fn a_removed_cluster_leaves_plans_at_once_and_envoy_later() {
     let envoy = rig.envoy();
     rig.wait_ready().await;
     rig.published.publish(&snapshot(2, both().into_iter().take(1).collect())).unwrap();
-    assert!(rig.published.is_live("g/a") && !rig.published.is_live("g/b"));
+    assert!(rig.published.view().is_live("g/a") && !rig.published.view().is_live("g/b"));
     assert!(rig.published.ready());
     assert_eq!(envoy.chat("g/b").await.status, 200, "a plan made before must still work");
     let start = Instant::now();
@@ -144,7 +204,7 @@ async fn a_cluster_is_live_when_all_envoys_have_it() {
     rig.wait_ready().await;
     let second = rig.envoy();
     until("two Envoys", || {
-        assert!(rig.published.is_live("g/a"), "a new Envoy must not take the others' clusters away");
+        assert!(rig.published.view().is_live("g/a"), "a new Envoy must not take the others' clusters away");
         rig.published.status().streams == 2
     })
     .await;
@@ -155,17 +215,17 @@ async fn a_cluster_is_live_when_all_envoys_have_it() {
             vec![deployment("g/a", LOCAL, good.port(), "a"), deployment("g/b", LOCAL, good.port(), "b")],
         ))
         .unwrap();
-    assert!(!rig.published.is_live("g/b"));
-    until("the new cluster", || rig.published.is_live("g/b")).await;
+    assert!(!rig.published.view().is_live("g/b"));
+    until("the new cluster", || rig.published.view().is_live("g/b")).await;
     for envoy in [&first, &second] {
         assert_eq!(envoy.chat("g/b").await.status, 200);
     }
     drop(first);
     until("one Envoy", || rig.published.status().streams == 1).await;
-    assert!(rig.published.is_live("g/b"));
+    assert!(rig.published.view().is_live("g/b"));
     drop(second);
     until("no Envoy", || rig.published.status().streams == 0).await;
-    assert!(!rig.published.is_live("g/b") && !rig.published.ready());
+    assert!(!rig.published.view().is_live("g/b") && !rig.published.ready());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,11 +358,30 @@ fn every_variant_of_the_bootstrap_is_valid_to_envoy() {
         cert: testdata("client.pem"),
         key: testdata("client.key"),
     };
+    // The public key of RFC 7517's example.
+    let keys = dir.path().join("jwks.json");
+    let jwk = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","kid":"1"}]}"#;
+    std::fs::write(&keys, jwk).unwrap();
     for (number, sidecar) in [unix, tcp("sidecar.internal"), tcp("10.0.0.1")].into_iter().enumerate() {
         let mut options = BootstrapOptions::new(sidecar, write_filter(dir.path()));
         options.access_log = number == 0;
         let client_ca = (number == 2).then(|| ca.clone());
-        options.tls = (number > 0).then(|| ListenerTls { cert: cert.clone(), key: key.clone(), client_ca });
+        options.tls = (number > 0).then(|| ListenerTls {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca,
+            client_optional: false,
+        });
+        options.gate.trust_xfcc = number == 1;
+        let url = |url: &str| Jwks::Url { url: url.into(), ca: ca.clone() };
+        let jwks = match number {
+            0 => Jwks::File(keys.clone()),
+            1 => url("https://id.example/keys"),
+            _ => url("http://127.0.0.1:81/keys"),
+        };
+        let audiences = vec!["attache".to_owned(); number];
+        options.tokens = Some(Tokens { issuer: "https://id.example".into(), audiences, jwks });
         validate(dir.path(), &options);
     }
 }

@@ -6,12 +6,15 @@
 //! router (a local reply would end the request), so translation never fails. In the response phase `:status` decides
 //! about another attempt. `on_log` is never called here, so the shared record is kept current on every event.
 
+mod whole;
+
 use std::rc::Rc;
 
 use attache_llm::contract::{
     AttemptOutcome, DEPLOYMENT_KEY, HEADER_PREFIX, MAX_PASSES, METADATA_NAMESPACE, NOTE_KEY, Note, VERSION,
     WAIT_HEADER, WALK_KEY, Walk,
 };
+use attache_llm::dialect::attempt::Back;
 use attache_llm::edit::BodyEdits;
 use attache_llm::error::ApiError;
 use attache_llm::response::RewriteOptions;
@@ -22,7 +25,7 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 use crate::answer::{self, Answer, Flow, Head, Release};
 use crate::gate::{CALL_HEADER, CALL_PROPERTY};
 use crate::host;
-use crate::outgoing::{self, MIRROR_HEADER, Outgoing};
+use crate::outgoing::{self, MIRROR_HEADER, Outgoing, Whole};
 use crate::redirect::{self, STATUS_HEADER};
 use crate::requests::{Attempt, Kept, Request, WalkState};
 use crate::vm::{self, Upstream, Vm};
@@ -57,6 +60,10 @@ pub struct Adapter {
     /// Place of this attempt in the record.
     attempt: usize,
     edits: BodyEdits,
+    /// The body is rewritten whole; headers wait for it.
+    whole: Option<Box<Whole>>,
+    /// How the answer is to be read.
+    back: Back,
     /// Bytes of the original body seen.
     offset: usize,
     options: RewriteOptions,
@@ -64,6 +71,8 @@ pub struct Adapter {
     /// Status as the upstream sent it, and its `retry-after`.
     status: u16,
     retry_after_s: Option<u64>,
+    /// Request bytes held, for an end that comes as trailers.
+    request_held: usize,
     /// Response bytes held, for an end that comes as trailers.
     held: usize,
 }
@@ -139,8 +148,11 @@ impl Adapter {
         vm::with(|vm| vm.requests.get_mut(&self.call_id).map(act)).flatten()
     }
 
-    /// Runs `act` on this attempt's entry in the record.
+    /// Runs `act` on this attempt's entry in the record. A copy of the request has none.
     fn record<R>(&self, act: impl FnOnce(&mut Attempt) -> R) -> Option<R> {
+        if self.mirrored {
+            return None;
+        }
         self.request(|request| request.attempts.get_mut(self.attempt).map(act)).flatten()
     }
 
@@ -283,6 +295,11 @@ impl Adapter {
                 self.held = size;
                 Action::Pause
             }
+            Flow::Taken => {
+                self.held = 0;
+                host::replace_front(BODY, size, &[]);
+                Action::Pause
+            }
             Flow::Pass => Action::Continue,
             Flow::Send(body) => {
                 host::replace_front(BODY, size, &body);
@@ -302,8 +319,8 @@ impl Adapter {
         if release.status.is_some() {
             host::set_header(MAP, ":status", &status.to_string());
         }
-        if release.json {
-            host::set_header(MAP, "content-type", "application/json");
+        if let Some(kind) = release.kind {
+            host::set_header(MAP, "content-type", kind);
         }
         if let Some(length) = release.length {
             host::set_header(MAP, "content-length", &length.to_string());
@@ -339,6 +356,7 @@ impl HttpContext for Adapter {
                 outgoing.set_headers();
                 (self.attempt, self.edits, self.options) =
                     (outgoing.attempt, outgoing.edits, outgoing.options);
+                self.whole = outgoing.whole;
             }
             Ok(None) => {
                 self.replan = true;
@@ -348,19 +366,28 @@ impl HttpContext for Adapter {
             Err(why) => {
                 // The gateway itself is broken (or a copy cannot be made). Sending the request on as it is could leak it to the wrong place.
                 host::error(&format!("attache: request {} cannot be sent: {why}", self.call_id));
-                host::send_error(&ApiError::internal(why), &self.call_id);
+                host::send_error(&ApiError::internal(why), &self.call_id, self.options.shape);
                 return Action::Pause;
             }
         }
-        if self.copied { Action::Pause } else { Action::Continue }
+        if self.copied || self.whole.is_some() { Action::Pause } else { Action::Continue }
     }
 
-    fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if std::mem::take(&mut self.copied) {
             host::remove_header(MapType::HttpRequestHeaders, MIRROR_HEADER);
         }
+        if self.whole.is_some() {
+            self.request_held = size;
+            return if end_of_stream { self.whole_body(size) } else { Action::Pause };
+        }
         self.request_body(size);
         Action::Continue
+    }
+
+    /// A body may end with trailers instead of an end of its own.
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        if self.whole.is_some() { self.whole_body(self.request_held) } else { Action::Continue }
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
@@ -388,26 +415,30 @@ impl HttpContext for Adapter {
             encoded: !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"),
             end: end_of_stream,
         };
-        let (answer, opening) = Answer::open(&head, std::mem::take(&mut self.options));
+        let (mut answer, opening) = Answer::open(&head, self.options.clone(), std::mem::take(&mut self.back));
+        answer.set_error_type(host::find(&headers, "x-amzn-errortype"));
         let (outcome, status, retry_after_s) = (answer.outcome(), self.status, self.retry_after_s);
+        let usage = answer.usage();
         self.answer = Some(answer);
+        let now_us = if outcome == AttemptOutcome::Complete { host::now_us() } else { 0 };
         self.record(|attempt| {
             attempt.record.status = status;
             attempt.record.retry_after_s = retry_after_s;
-            attempt.record.outcome = outcome;
+            attempt.record.usage = usage;
+            attempt.update(outcome, now_us);
         });
         if let Some(status) = opening.status {
             host::set_header(MAP, ":status", &status.to_string());
         }
-        if opening.json {
-            host::set_header(MAP, "content-type", "application/json");
+        if let Some(kind) = opening.kind {
+            host::set_header(MAP, "content-type", kind);
         }
         if opening.drop_length {
             host::remove_header(MAP, "content-length");
         }
         if opening.failed {
             let status = opening.status.unwrap_or(status);
-            self.failed(status, answer::unusable(status));
+            self.failed(status, answer::unusable(status, self.options.shape));
         } else if !opening.hold {
             self.first_event_seen();
         }

@@ -17,6 +17,12 @@ const KEY_PREFIX: &str = "sk-";
 pub const KEY_HEADERS: [&str; 5] =
     ["authorization", "x-litellm-api-key", "x-api-key", "api-key", "x-goog-api-key"];
 
+const SUBPROTOCOLS: &str = "sec-websocket-protocol";
+/// OpenAI's way for browsers to send a key.
+const KEY_SUBPROTOCOL: &str = "openai-insecure-api-key.";
+/// Names that speak of the caller's account, as they begin.
+const PRIVATE_SUBPROTOCOLS: [&str; 3] = [KEY_SUBPROTOCOL, "openai-organization.", "openai-project."];
+
 /// What a request presents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presented {
@@ -54,7 +60,33 @@ pub fn presented(headers: &[(String, Vec<u8>)], extra: Option<&str>) -> Presente
             return judge(key);
         }
     }
-    fallback
+    match subprotocols(headers).find_map(|name| name.strip_prefix(KEY_SUBPROTOCOL)) {
+        Some(key) if fallback == Presented::Missing => judge(key),
+        _ => fallback,
+    }
+}
+
+/// Names in `sec-websocket-protocol`.
+fn subprotocols(headers: &[(String, Vec<u8>)]) -> impl Iterator<Item = &str> {
+    let sent = headers.iter().filter(|(name, _)| name == SUBPROTOCOLS);
+    let texts = sent.filter_map(|(_, value)| std::str::from_utf8(value).ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// Takes off a WebSocket's headers what is for the gateway (`set` gets names with their new values): browsers can set no
+/// header but the list of protocols, and OpenAI lets them put the key there. Extensions are not asked for: compressed
+/// frames could not be read.
+pub fn strip_subprotocols(headers: &[(String, Vec<u8>)], mut set: impl FnMut(&str, Option<&str>)) {
+    if !headers.iter().any(|(name, _)| name.starts_with("sec-websocket-")) {
+        return;
+    }
+    set("sec-websocket-extensions", None);
+    let private =
+        |name: &str| PRIVATE_SUBPROTOCOLS.iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
+    if subprotocols(headers).any(private) {
+        let rest: Vec<_> = subprotocols(headers).filter(|name| !private(name)).collect();
+        set(SUBPROTOCOLS, Some(rest.join(", ").as_str()).filter(|rest| !rest.is_empty()));
+    }
 }
 
 fn judge(key: &str) -> Presented {
@@ -105,6 +137,31 @@ mod tests {
         ]);
         assert_eq!(presented(&both, Some("x-mine")), Presented::Key(hash_of("sk-first-first")));
         assert_eq!(presented(&both, None), Presented::Key(hash_of("sk-second-second")));
+    }
+
+    #[test]
+    fn browsers_put_the_key_among_the_protocols() {
+        const OFFER: &str =
+            "realtime, openai-insecure-api-key.sk-1234567890abcd,openai-project.p, openai-beta.realtime-v1";
+        let sent = headers(&[(SUBPROTOCOLS, OFFER)]);
+        assert_eq!(presented(&sent, None), Presented::Key(hash_of("sk-1234567890abcd")));
+        let both = headers(&[(SUBPROTOCOLS, OFFER), ("authorization", "Bearer sk-second-second")]);
+        assert_eq!(presented(&both, None), Presented::Key(hash_of("sk-second-second")));
+        let bad = headers(&[(SUBPROTOCOLS, "realtime, openai-insecure-api-key.nokey")]);
+        assert_eq!(presented(&bad, None), Presented::Malformed);
+
+        let stripped = |sent: &[(String, Vec<u8>)]| {
+            let mut set = Vec::new();
+            strip_subprotocols(sent, |name, value| set.push((name.to_owned(), value.map(str::to_owned))));
+            set
+        };
+        let extensions = ("sec-websocket-extensions".to_owned(), None);
+        let rest = Some("realtime, openai-beta.realtime-v1".to_owned());
+        assert_eq!(stripped(&sent), [extensions.clone(), (SUBPROTOCOLS.to_owned(), rest)]);
+        let only = headers(&[(SUBPROTOCOLS, "openai-insecure-api-key.sk-1")]);
+        assert_eq!(stripped(&only), [extensions.clone(), (SUBPROTOCOLS.to_owned(), None)]);
+        assert_eq!(stripped(&headers(&[("sec-websocket-key", "x")])), [extensions]);
+        assert_eq!(stripped(&headers(&[("accept", "x")])), []);
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl<V> Bounded<V> {
         self.entries.remove(key).map(|(value, _)| value)
     }
 
+    /// Removes the entries that `keep` does not want.
+    pub fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) {
+        self.entries.retain(|_, (value, _)| keep(value));
+    }
+
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.values_mut().map(|(value, _)| value)
     }

@@ -11,34 +11,37 @@
 //! A request that is planned anew comes here again, by Envoy's internal redirect: a new stream with a new context and
 //! the same body. Everything of the first pass is in the shared record then, so such a pass only asks the sidecar.
 
+mod passes;
+mod reading;
 mod response;
 
 use std::rc::Rc;
 
-use attache_llm::contract::{ASK_HEADER, Ask, GateConfig, HEADER_PREFIX, KeyRecord, Note, ROUTE_HEADER};
-use attache_llm::error::ApiError;
+use attache_llm::contract::{ASK_HEADER, Ask, GateConfig, HEADER_PREFIX, Note, ROUTE_HEADER};
+use attache_llm::error::{ApiError, ErrorShape};
 use attache_llm::path::{self, Endpoint, ParsedPath};
-use attache_llm::scan::{BodyScan, ScanLimits, Scanned};
-use attache_llm::wishes;
+use attache_llm::scan::Scanned;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use crate::auth::{self, Presented};
-use crate::finish;
 use crate::host;
-use crate::intake::{self, Intake, Key, Step};
-use crate::keys::{Hash, Joined, Known};
+use crate::identity;
+use crate::intake::{self, Asked, Intake, Key, Looked, Step};
+use crate::outgoing::BETA_HEADER;
+use crate::peer::Peer;
 use crate::redirect;
-use crate::requests::{Ending, Origin};
-use crate::vm::{self, Vm};
+use crate::requests::Origin;
+use crate::said::{self, Answered};
+use crate::vm;
+
+use self::reading::{Reading, declared_length, end_user, wished};
 
 /// Property by which the adapter finds the request. Not `x-request-id`: a client may choose that.
 pub const CALL_PROPERTY: &str = "attache_ctx";
 /// Request header with the same id. A mirrored request is another stream and does not have the property.
 pub const CALL_HEADER: &str = "x-attache-call";
-/// Bytes of a body looked at at once. WASM memory never shrinks, so a body is never copied whole.
-const SLICE: usize = 64 * 1024;
 /// Requests watched between two passes. None is there for longer than a moment.
 const MAX_BETWEEN: usize = 10_000;
 
@@ -47,12 +50,14 @@ pub struct Gate {
     context: u32,
     queue: u32,
     config: Rc<GateConfig>,
+    /// Whose shape errors have.
+    shape: ErrorShape,
     /// Is this ours to judge? Admin requests pass untouched.
     ours: bool,
+    /// What its body is.
+    reading: Reading,
     call_id: String,
     request_id: String,
-    /// Hash that this request may be waiting for.
-    hash: Hash,
     /// What the sidecar decided, once it is known.
     note: Option<Note>,
     /// A body was made for an answer that had none.
@@ -64,6 +69,10 @@ pub struct Gate {
     /// The answer's body is replaced, by this.
     swapping: bool,
     swap: Option<Vec<u8>>,
+    /// The answer's body is an error with this status, which still has to get the caller's shape.
+    reshaping: Option<u16>,
+    /// What is answered, where it is to be kept.
+    words: Option<Answered>,
 }
 
 /// What may happen after a step forward.
@@ -81,16 +90,19 @@ impl Gate {
             context,
             queue,
             config,
+            shape: ErrorShape::Openai,
             ours: false,
+            reading: Reading::default(),
             call_id: String::new(),
             request_id: String::new(),
-            hash: Hash::default(),
             note: None,
             body_given: false,
             pass: 0,
             answered: false,
             swapping: false,
             swap: None,
+            reshaping: None,
+            words: None,
         }
     }
 
@@ -101,7 +113,7 @@ impl Gate {
                 self.call_id, error.status
             ));
         }
-        host::send_error(error, &self.call_id);
+        host::send_error(error, &self.call_id, self.shape);
         Action::Pause
     }
 
@@ -113,15 +125,14 @@ impl Gate {
         parsed: Option<&ParsedPath>,
     ) -> Result<Key, ApiError> {
         let method = host::find(headers, ":method").unwrap_or_default();
-        if parsed.is_none() {
-            return Err(ApiError::unknown_route(method, path));
-        }
-        if method != "POST" {
-            return Err(ApiError::method_not_allowed(method));
+        let Some(parsed) = parsed else { return Err(ApiError::unknown_route(method, path)) };
+        if !parsed.methods().contains(&method) {
+            return Err(ApiError::method_not_allowed(method, parsed.methods()));
         }
         if declared_length(headers) > self.config.max_body_bytes {
             return Err(ApiError::body_too_large(self.config.max_body_bytes));
         }
+        self.reading = Reading::of(headers, parsed)?;
         self.authenticate(headers)
     }
 
@@ -136,42 +147,26 @@ impl Gate {
         self.config.max_body_bytes.saturating_mul(2)
     }
 
-    /// Finds the key and what is known of it. A miss joins the queue of lookups and wakes the root.
+    /// Finds the key, or who the caller is without one, and what is known of it. A miss joins the queue of lookups and
+    /// wakes the root. A key that was sent wins, a bad one too.
     fn authenticate(&mut self, headers: &host::Headers) -> Result<Key, ApiError> {
-        let (error, result) = match auth::presented(headers, self.config.key_header.as_deref()) {
-            Presented::Key(hash) => return self.look_up(hash),
-            Presented::Missing => (ApiError::missing_key(), "missing"),
-            Presented::Malformed => (ApiError::malformed_key(), "malformed"),
+        let asked = match auth::presented(headers, self.config.key_header.as_deref()) {
+            Presented::Key(hash) => Ok(Asked::key(hash)),
+            Presented::Missing => Asked::identities(identity::candidates(&self.config, &Peer { headers }))
+                .ok_or_else(|| (ApiError::missing_key(), "missing")),
+            Presented::Malformed => Err((ApiError::malformed_key(), "malformed")),
         };
-        vm::with(|vm| vm.stats.auth(result));
-        Err(error)
-    }
-
-    fn look_up(&mut self, hash: Hash) -> Result<Key, ApiError> {
-        self.hash = hash;
         let now_ms = host::now_ms();
-        let found = vm::with(|vm| match vm.keys.find(&hash, now_ms) {
-            Known::Ask => match vm.keys.join(hash, self.context, now_ms) {
-                Joined::Full => Err((away("too many lookups wait"), "unavailable")),
-                _ => Ok(Key::Asked(hash)),
-            },
-            Known::Record(record) => intake::admit(&record, now_ms).map(|()| Key::Known(record)),
-            Known::Nobody => Err((ApiError::unknown_key(), "unknown")),
+        let found = asked.and_then(|asked| {
+            vm::with(|vm| asked.look(&mut vm.keys, self.context, now_ms))
+                .unwrap_or_else(|| Err((intake::away("state is busy"), "unavailable")))
         });
-        match found.unwrap_or_else(|| Err((away("state is busy"), "unavailable"))) {
-            Ok(key) => {
-                if matches!(key, Key::Asked(_)) {
-                    self.wake_root();
-                } else {
-                    vm::with(|vm| vm.stats.auth("ok"));
-                }
-                Ok(key)
-            }
-            Err((error, result)) => {
-                vm::with(|vm| vm.stats.auth(result));
-                Err(error)
-            }
+        if let Ok(Key::Asked(_)) = found {
+            self.wake_root();
+        } else {
+            vm::with(|vm| vm.stats.auth(found.as_ref().err().map_or("ok", |(_, result)| *result)));
         }
+        found.map_err(|(error, _)| error)
     }
 
     fn wake_root(&self) {
@@ -186,10 +181,12 @@ impl Gate {
                 Key::Asked(_) | Key::Known(_) => None,
             })
         });
-        let scanned = refused.flatten().map_or_else(|| scan(len), Err);
+        let scanned = refused.flatten().map_or_else(|| self.reading.scan(len), Err);
+        let said = if self.config.prompt_bytes > 0 { self.said(&scanned) } else { None };
         vm::with(|vm| {
             if let Some(intake) = vm.intakes.get_mut(&self.context) {
                 intake.body = Some(scanned);
+                intake.said = said;
             }
         });
         match advance(self.context) {
@@ -197,6 +194,20 @@ impl Gate {
             Next::Refuse(error) => self.refuse(&error),
             Next::Go => Action::Continue,
         }
+    }
+
+    /// What is asked, of the body that is still there.
+    fn said(&self, scanned: &Result<Scanned, ApiError>) -> Option<said::Asked> {
+        let scan = scanned.as_ref().ok().filter(|scan| !scan.no_log)?;
+        let place = scan.prompt_range.clone().unwrap_or_default();
+        let (max, length) = (self.config.prompt_bytes, place.len());
+        let piece = host::body(BufferType::HttpRequestBody, place.start, length.min(max));
+        vm::with(|vm| {
+            let asked = said::Asked::new(&vm.room, max, &piece, length);
+            vm.stats.count("prompts_left_out", u64::from(asked.is_none()));
+            asked
+        })
+        .flatten()
     }
 
     /// More of a body that is not whole. A refused one is thrown away as it comes.
@@ -224,29 +235,6 @@ impl Gate {
     }
 }
 
-/// `content-length`; 0 when the body is chunked.
-fn declared_length(headers: &host::Headers) -> u64 {
-    host::find(headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
-}
-
-fn away(why: &str) -> ApiError {
-    ApiError::auth_unavailable().with_internal(why)
-}
-
-fn scan(len: usize) -> Result<Scanned, ApiError> {
-    let mut scan = BodyScan::new(ScanLimits::default());
-    let mut start = 0_usize;
-    while start < len {
-        let slice = host::body(BufferType::HttpRequestBody, start, SLICE.min(len.saturating_sub(start)));
-        if slice.is_empty() {
-            break;
-        }
-        start = start.saturating_add(slice.len());
-        scan.feed(&slice)?;
-    }
-    Ok(scan.finish()?)
-}
-
 /// Takes a request as far as it can go. On [`Next::Go`] the question is set and the facts are stored for the adapter.
 fn advance(context: u32) -> Next {
     let step = vm::with(|vm| {
@@ -272,18 +260,10 @@ fn advance(context: u32) -> Next {
 
 /// Sets the question for the sidecar, and the id by which the adapter finds the request.
 fn put(ask: &Ask) -> Result<(), ApiError> {
-    let text = intake::ask_header(ask).ok_or_else(|| ApiError::internal("the question has no JSON"))?;
+    let text = intake::ask_header(ask)?;
     host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
     host::set_property(CALL_PROPERTY, &ask.call_id);
     Ok(())
-}
-
-/// What became of a lookup.
-#[derive(Debug, Clone)]
-pub enum Looked {
-    Up(Rc<KeyRecord>),
-    Nobody,
-    Failed(String),
 }
 
 /// Goes on with a request that waited for a lookup. Called by the root, with `context` as the effective one: this is
@@ -292,18 +272,23 @@ pub fn key_decided(context: u32, looked: &Looked) {
     let now_ms = host::now_ms();
     let call_id = vm::with(|vm| {
         let intake = vm.intakes.get_mut(&context)?;
-        let verdict = match looked {
-            Looked::Up(record) => intake::admit(record, now_ms).map(|()| Rc::clone(record)),
-            Looked::Nobody => Err((ApiError::unknown_key(), "unknown")),
-            Looked::Failed(why) => Err((away(why), "unavailable")),
-        };
-        vm.stats.auth(verdict.as_ref().err().map_or("ok", |(_, result)| *result));
-        intake.key = verdict.map_or_else(|(error, _)| Key::Refused(error), Key::Known);
-        Some(intake.call_id.clone())
+        // Refused meanwhile for another reason.
+        let Key::Asked(asked) = &intake.key else { return None };
+        let verdict = asked.clone().looked(looked, &mut vm.keys, context, now_ms);
+        let result = verdict.as_ref().err().map_or("ok", |(_, result)| *result);
+        let shape = intake.endpoint.errors();
+        intake.key = verdict.unwrap_or_else(|(error, _)| Key::Refused(error));
+        if !matches!(intake.key, Key::Asked(_)) {
+            vm.stats.auth(result);
+        }
+        Some((intake.call_id.clone(), shape))
     });
     match advance(context) {
         Next::Wait => {}
-        Next::Refuse(error) => host::send_error(&error, &call_id.flatten().unwrap_or_default()),
+        Next::Refuse(error) => {
+            let (call_id, shape) = call_id.flatten().unwrap_or_default();
+            host::send_error(&error, &call_id, shape);
+        }
         Next::Go => {
             let _ = hostcalls::resume_http_request();
         }
@@ -334,15 +319,23 @@ impl HttpContext for Gate {
             return Action::Continue;
         }
         self.ours = true;
+        self.shape = path::error_shape(path_asked);
         self.request_id = host::find(&headers, "x-request-id").unwrap_or_default().to_owned();
         let now_us = host::now_us();
         self.call_id = vm::with(|vm| vm.ids.next(now_us, self.request_id.as_bytes())).unwrap_or_default();
-        let key = match self.judge(&headers, path_asked, parsed.as_ref()) {
-            Err(error) if end_of_stream || !self.can_wait(&headers) => return self.refuse(&error),
+        let judged = self.judge(&headers, path_asked, parsed.as_ref());
+        let end = end_of_stream || self.reading == Reading::Session;
+        let key = match judged {
+            Err(error) if end || !self.can_wait(&headers) => return self.refuse(&error),
             Err(error) => Key::Refused(error),
             Ok(key) => key,
         };
-        for name in auth::key_headers(self.config.key_header.as_deref()).chain(["cookie"]) {
+        auth::strip_subprotocols(&headers, |name, value| match value {
+            Some(value) => host::set_header(MAP, name, value),
+            None => host::remove_header(MAP, name),
+        });
+        let own = self.config.user_headers.iter().map(String::as_str).chain(["cookie"]);
+        for name in auth::key_headers(self.config.key_header.as_deref()).chain(own) {
             if headers.iter().any(|(header, _)| header == name) {
                 host::remove_header(MAP, name);
             }
@@ -352,22 +345,27 @@ impl HttpContext for Gate {
             call_id: self.call_id.clone(),
             request_id: self.request_id.clone(),
             endpoint: parsed.as_ref().map_or(Endpoint::ChatCompletions, |parsed| parsed.endpoint),
-            path_model: parsed.and_then(|parsed| parsed.model),
+            path_model: parsed
+                .as_ref()
+                .and_then(|parsed| reading::model_beside_body(&headers, path_asked, parsed)),
             origin: Origin {
                 path: path_asked.to_owned(),
                 authority: text(":authority"),
                 scheme: text(":scheme"),
+                beta: host::find(&headers, BETA_HEADER).map(str::to_owned),
             },
             wishes: wished(&headers),
+            end_user: end_user(&headers, &self.config.user_headers),
             explain: text(ROUTE_HEADER).trim().eq_ignore_ascii_case("explain"),
             start_us: now_us,
             key,
             buffered: 0,
             dropped: 0,
             body: None,
+            said: None,
         };
         vm::with(|vm| vm.intakes.insert(self.context, intake));
-        if end_of_stream { self.body_complete(0) } else { Action::Pause }
+        if end { self.body_complete(0) } else { Action::Pause }
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
@@ -403,13 +401,31 @@ impl HttpContext for Gate {
         self.answered = true;
         self.last_error();
         self.answer_headers();
-        if end_of_stream && self.give_body() { Action::Pause } else { Action::Continue }
+        if self.config.prompt_bytes > 0 {
+            self.words = self.answer_words();
+        }
+        if end_of_stream && self.give_body() {
+            return Action::Pause;
+        }
+        self.reshaping = self.must_reshape();
+        Action::Continue
     }
 
-    fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Some(status) = self.reshaping {
+            return self.reshape(status, size, end_of_stream);
+        }
         if self.swapping {
             let body = self.swap.take().unwrap_or_default();
             host::replace_front(BufferType::HttpResponseBody, size, &body);
+            if let Some(answered) = &mut self.words {
+                answered.push(&body, body.len());
+            }
+        } else if let Some(answered) = &mut self.words {
+            let wanted = answered.wants(size);
+            if wanted > 0 {
+                answered.push(&host::body(BufferType::HttpResponseBody, 0, wanted), size);
+            }
         }
         Action::Continue
     }
@@ -419,82 +435,4 @@ impl HttpContext for Gate {
             self.finish();
         }
     }
-}
-
-impl Gate {
-    /// A later pass of the request `call_id`. `None` when there is none to begin: then a client made it up.
-    fn next_pass(&mut self, call_id: &str) -> Option<Action> {
-        const MAP: MapType = MapType::HttpRequestHeaders;
-        let (ask, pass, origin, request_id, len) = vm::with(|vm| {
-            let Vm { requests, stats, between, .. } = vm;
-            let request = requests.get_mut(call_id)?;
-            let ask = request.begin_pass()?;
-            between.retain(|waiting| waiting != call_id);
-            if let Some((group, class)) = request.last_failure() {
-                stats.replan(group, class.name());
-            }
-            let (origin, request_id) = (request.origin.clone(), request.request_id.clone());
-            Some((ask, request.passes.number, origin, request_id, request.scan.len))
-        })
-        .flatten()?;
-        self.ours = true;
-        self.pass = pass;
-        self.call_id = call_id.to_owned();
-        // Envoy made another one for the new stream.
-        self.request_id = request_id;
-        host::set_header(MAP, "x-request-id", &self.request_id);
-        host::set_header(MAP, ":path", &origin.path);
-        host::set_header(MAP, ":authority", &origin.authority);
-        if !origin.scheme.is_empty() {
-            host::set_header(MAP, ":scheme", &origin.scheme);
-        }
-        host::set_header(MAP, "content-length", &len.to_string());
-        match put(&ask) {
-            Ok(()) => Some(Action::Continue),
-            Err(error) => Some(self.refuse(&error)),
-        }
-    }
-
-    /// The stream is over. Envoy calls this exactly once in every case, also when the client left.
-    fn finish(&mut self) {
-        let ending = Ending {
-            status: host::integer(&["response", "code"])
-                .and_then(|code| u16::try_from(code).ok())
-                .unwrap_or(0),
-            details: host::text(&["response", "code_details"]).unwrap_or_default(),
-            flags: host::integer(&["response", "flags"]).unwrap_or(0),
-            now_us: host::now_us(),
-        };
-        let request = vm::with(|vm| {
-            vm.keys.leave(&self.hash, self.context);
-            vm.intakes.remove(&self.context);
-            let Some(request) = vm.requests.get(&self.call_id) else { return Ok(None) };
-            if request.lives_on(self.pass, self.answered, &ending) {
-                if request.passes.number == self.pass && vm.between.len() < MAX_BETWEEN {
-                    vm.between.push(self.call_id.clone());
-                }
-                return Err(());
-            }
-            Ok(vm.requests.remove(&self.call_id))
-        });
-        match request {
-            Some(Ok(Some(request))) => {
-                self.note();
-                if finish::close(request, self.note.as_ref(), &ending) {
-                    self.wake_root();
-                }
-            }
-            Some(Ok(None)) => {
-                vm::with(|vm| vm.stats.request("", if ending.aborted() { "aborted" } else { "refused" }));
-            }
-            // Another pass follows, or state is busy.
-            Some(Err(())) | None => {}
-        }
-    }
-}
-
-/// Values of the headers that speak to the gateway.
-fn wished(headers: &host::Headers) -> Vec<(String, String)> {
-    let found = wishes::HEADERS.iter().filter_map(|name| Some((*name, host::find(headers, name)?)));
-    found.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

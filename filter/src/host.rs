@@ -7,7 +7,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use attache_llm::contract::CONTROL_CLUSTER;
-use attache_llm::error::ApiError;
+use attache_llm::error::{ApiError, ErrorShape};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType};
 
@@ -114,13 +114,20 @@ pub fn append(buffer: BufferType, len: usize, data: &[u8]) {
     let _ = hostcalls::set_buffer(buffer, len, 0, data);
 }
 
-/// Reply of the filter's own, in OpenAI's error shape. The marker on the *request* tells Envoy's local_reply_config
+/// Reply of the filter's own, in the caller's error shape. The marker on the *request* tells Envoy's local_reply_config
 /// to leave the body alone.
-pub fn send_error(error: &ApiError, call_id: &str) {
+pub fn send_error(error: &ApiError, call_id: &str, shape: ErrorShape) {
     set_header(MapType::HttpRequestHeaders, attache_llm::contract::REPLY_HEADER, "1");
     let headers = reply::headers(error, call_id);
     let headers = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let _ = hostcalls::send_http_response(u32::from(error.status), headers, Some(&error.to_json()));
+    let _ = hostcalls::send_http_response(u32::from(error.status), headers, Some(&shape.of_error(error)));
+}
+
+/// An answer of the filter's own.
+pub fn send_json(body: &[u8], call_id: &str) {
+    set_header(MapType::HttpRequestHeaders, attache_llm::contract::REPLY_HEADER, "1");
+    let headers = vec![("content-type", "application/json"), ("x-litellm-call-id", call_id)];
+    let _ = hostcalls::send_http_response(200, headers, Some(body));
 }
 
 /// Posts JSON to the sidecar. `None` when Envoy would not even try.

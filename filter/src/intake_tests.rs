@@ -12,12 +12,14 @@ fn intake(key: Key) -> Intake {
         path_model: None,
         origin: Origin::default(),
         wishes: Vec::new(),
+        end_user: None,
         explain: false,
         start_us: 7,
         key,
         buffered: 0,
         dropped: 0,
         body: None,
+        said: None,
     }
 }
 
@@ -31,7 +33,7 @@ fn known() -> Key {
 
 #[test]
 fn a_request_goes_on_when_key_and_body_are_there_in_either_order() {
-    let mut key_last = intake(Key::Asked([0; 32]));
+    let mut key_last = intake(Key::Asked(Asked::key([0; 32])));
     assert!(matches!(key_last.step(), Step::Wait));
     key_last.body = Some(Ok(scanned(Some("gpt-4o"))));
     assert!(matches!(key_last.step(), Step::Wait), "the body alone is not enough");
@@ -49,7 +51,7 @@ fn a_request_goes_on_when_key_and_body_are_there_in_either_order() {
 
 #[test]
 fn a_bad_body_is_refused_only_after_the_key_is_known() {
-    let mut intake = intake(Key::Asked([0; 32]));
+    let mut intake = intake(Key::Asked(Asked::key([0; 32])));
     intake.body = Some(Err(ApiError::invalid_request("not JSON", None)));
     assert!(matches!(intake.step(), Step::Wait), "a stranger learns nothing about bodies");
     intake.key = known();
@@ -119,4 +121,93 @@ fn a_wish_that_makes_no_sense_is_refused() {
     intake.body = Some(Ok(scanned(Some("gpt-4o"))));
     let Step::Refuse(error) = intake.step() else { panic!("it should be refused") };
     assert_eq!(error.status, 400);
+}
+
+#[test]
+fn a_question_is_bounded() {
+    let mut intake = intake(known());
+    intake.body = Some(Ok(scanned(Some(&"m".repeat(1_024)))));
+    let Step::Forward(_, mut ask) = intake.step() else { panic!("it should go on") };
+    ask.wishes.tags = vec!["\u{1f4ee}".repeat(64); wishes::MAX_TAGS];
+    assert!(ask_header(&ask).unwrap().len() < MAX_ASK, "every tag that is allowed fits");
+    ask.wishes.tags = vec!["\u{1f4ee}".repeat(64); 200];
+    assert_eq!(ask_header(&ask).unwrap_err().status, 400);
+}
+
+fn table() -> KeyTable {
+    KeyTable::new(&attache_llm::contract::GateConfig::default())
+}
+
+fn identities() -> Asked {
+    let all = ["spiffe:spiffe://a/ingress", "spiffe:spiffe://a/client", "jwt:azp=batch"];
+    Asked::identities(all.map(str::to_owned).to_vec()).unwrap()
+}
+
+#[test]
+fn identities_are_asked_for_one_after_the_other_until_one_is_known() {
+    let mut keys = table();
+    let Ok(Key::Asked(first)) = identities().look(&mut keys, 1, 0) else { panic!("nobody is known") };
+    assert_eq!(keys.next_lookup().unwrap().wire(), "spiffe:spiffe://a/ingress");
+    keys.answered(&first.caller.hash, None, 1);
+    let Ok(Key::Asked(second)) = first.looked(&Looked::Nobody, &mut keys, 1, 1) else {
+        panic!("two are left")
+    };
+    assert_eq!(keys.next_lookup().unwrap().wire(), "spiffe:spiffe://a/client");
+    keys.answered(&second.caller.hash, Some(record(false, None)), 2);
+    let up = Looked::Up(Rc::new(record(false, None)));
+    assert!(matches!(second.looked(&up, &mut keys, 1, 2), Ok(Key::Known(_))));
+    // The next request finds both answers in the tables.
+    assert!(matches!(identities().look(&mut keys, 2, 3), Ok(Key::Known(_))));
+    assert_eq!(keys.next_lookup(), None);
+}
+
+#[test]
+fn an_identity_that_nobody_knows_is_named_in_the_refusal() {
+    let mut keys = table();
+    for text in ["spiffe:spiffe://a/ingress", "spiffe:spiffe://a/client", "jwt:azp=batch"] {
+        keys.answered(&Caller::identity(text).hash, None, 0);
+    }
+    let (error, result) = identities().look(&mut keys, 1, 1).unwrap_err();
+    assert_eq!((error.status, result), (401, "unknown_identity"));
+    assert!(error.message.contains("spiffe://a/ingress"), "{}", error.message);
+    assert!(Asked::identities(Vec::new()).is_none());
+}
+
+#[test]
+fn a_sidecar_that_is_away_is_not_an_unknown_identity() {
+    let mut keys = table();
+    let Ok(Key::Asked(first)) = identities().look(&mut keys, 1, 0) else { panic!("nobody is known") };
+    let (error, result) = first.looked(&Looked::Failed("no answer".into()), &mut keys, 1, 1).unwrap_err();
+    assert_eq!((error.status, result), (503, "unavailable"));
+}
+
+#[test]
+fn a_header_names_the_end_user_before_the_body() {
+    let step = |header: Option<(&str, &str)>| {
+        let mut intake = intake(known());
+        intake.end_user = header.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        intake.body = Some(Ok(Scanned { user: Some("body".into()), ..scanned(Some("m")) }));
+        intake.step()
+    };
+    assert!(matches!(step(None), Step::Forward(_, ask) if ask.user.as_deref() == Some("body")));
+    assert!(
+        matches!(step(Some(("x-litellm-customer-id", "head"))), Step::Forward(_, ask) if ask.user.as_deref() == Some("head"))
+    );
+    let long = "u".repeat(wishes::MAX_USER + 1);
+    assert!(matches!(step(Some(("x-user", &long))), Step::Refuse(error) if error.status == 400));
+}
+
+#[test]
+fn some_endpoints_may_leave_the_model_to_the_sidecar() {
+    for (endpoint, named) in
+        [(Endpoint::Moderations, Some("")), (Endpoint::Files, Some("")), (Endpoint::Rerank, None)]
+    {
+        let mut intake = Intake { endpoint, ..intake(known()) };
+        intake.body = Some(Ok(scanned(None)));
+        match (intake.step(), named) {
+            (Step::Forward(_, ask), Some(model)) => assert_eq!(ask.model, model),
+            (Step::Refuse(error), None) => assert_eq!(error.param.as_deref(), Some("model")),
+            other => panic!("{endpoint:?}: {other:?}"),
+        }
+    }
 }

@@ -1,13 +1,15 @@
-//! What this worker knows of virtual keys: a bounded table of known ones, a bounded table of unknown ones, and the
-//! requests that wait for an answer of the sidecar.
+//! What this worker knows of virtual keys and of identities without one: a bounded table of known ones, a bounded table
+//! of unknown ones, and the requests that wait for an answer of the sidecar.
 //!
 //! A key that changed at the sidecar is forgotten within one poll (500 ms). While the sidecar is away, known keys go
 //! on working and unknown ones are refused with 503.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use attache_llm::contract::{GateConfig, KeyRecord};
+use attache_llm::identity::Identity;
+use sha2::{Digest, Sha256};
 
 use crate::bounded::Bounded;
 pub use crate::bounded::Hash;
@@ -15,10 +17,52 @@ pub use crate::bounded::Hash;
 /// Lookups in flight at once per worker; more wait their turn, so that a flood of made-up keys cannot flood the
 /// sidecar.
 const MAX_LOOKUPS: usize = 64;
-/// Distinct keys waiting for their turn; beyond it a request is refused with 503.
+/// Of these, how many may be for callers that were not known before: those who were do not wait behind strangers.
+const MAX_STRANGERS: usize = 48;
+/// Distinct strangers waiting for their turn; beyond it a request is refused with 503.
 const MAX_QUEUED: usize = 4_096;
 /// After a failed lookup, entries past their time are used this long before the sidecar is asked again.
 const AWAY_MS: u64 = 1_000;
+
+/// Whom to ask the sidecar for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// SHA-256 of the key, or of the identity's text.
+    pub hash: Hash,
+    /// What Envoy verified of a caller without a key ([`attache_llm::identity::Identity`] as text).
+    pub identity: Option<Box<str>>,
+}
+
+impl Caller {
+    /// The caller with this key.
+    #[must_use]
+    pub const fn key(hash: Hash) -> Self {
+        Self { hash, identity: None }
+    }
+
+    /// The caller with this identity.
+    #[must_use]
+    pub fn identity(text: impl Into<Box<str>>) -> Self {
+        let text = text.into();
+        Self { hash: Sha256::digest(text.as_bytes()).into(), identity: Some(text) }
+    }
+
+    /// Reads what [`Self::wire`] wrote. `None` for anything else.
+    #[must_use]
+    pub fn of_wire(text: &str) -> Option<Self> {
+        let mut hash = Hash::default();
+        if hex::decode_to_slice(text, &mut hash).is_ok() {
+            return Some(Self::key(hash));
+        }
+        Identity::parse(text).map(|_| Self::identity(text))
+    }
+
+    /// As the sidecar knows it.
+    #[must_use]
+    pub fn wire(&self) -> String {
+        self.identity.as_deref().map_or_else(|| hex::encode(self.hash), str::to_owned)
+    }
+}
 
 /// What the tables say of a key.
 #[derive(Debug, Clone)]
@@ -51,9 +95,21 @@ struct Entry {
 }
 
 #[derive(Debug)]
+struct Unknown {
+    since_ms: u64,
+    /// May be an identity: a key that is made can change what it stands for.
+    identity: bool,
+}
+
+#[derive(Debug)]
 struct Waiting {
     contexts: Vec<u32>,
     since_ms: u64,
+    identity: Option<Box<str>>,
+    /// Not known before.
+    stranger: bool,
+    /// The lookup was handed out.
+    sent: bool,
     /// The key changed while the lookup was under way: its answer may be from before, so it serves those who wait
     /// and is asked for again at the next use.
     overtaken: bool,
@@ -63,10 +119,16 @@ struct Waiting {
 #[derive(Debug)]
 pub struct KeyTable {
     known: Bounded<Entry>,
-    unknown: Bounded<u64>,
+    unknown: Bounded<Unknown>,
+    /// Identities were asked for: their entries depend on keys under other hashes.
+    identities: bool,
     waiting: HashMap<Hash, Waiting>,
-    queue: VecDeque<Hash>,
+    /// Known ones past their time, bounded by the table of known ones.
+    again: VecDeque<Hash>,
+    strangers: VecDeque<Hash>,
     in_flight: usize,
+    /// Of these, strangers.
+    strangers_in_flight: usize,
     away_until_ms: u64,
     ttl_ms: u64,
     negative_ttl_ms: u64,
@@ -78,9 +140,12 @@ impl KeyTable {
         Self {
             known: Bounded::new(config.max_keys),
             unknown: Bounded::new(config.max_negative),
+            identities: false,
             waiting: HashMap::new(),
-            queue: VecDeque::new(),
+            again: VecDeque::new(),
+            strangers: VecDeque::new(),
             in_flight: 0,
+            strangers_in_flight: 0,
             away_until_ms: 0,
             ttl_ms: config.key_ttl_ms,
             negative_ttl_ms: config.negative_ttl_ms,
@@ -95,7 +160,7 @@ impl KeyTable {
         self.negative_ttl_ms = config.negative_ttl_ms;
     }
 
-    /// Looks a key up without asking anyone.
+    /// Looks a caller up without asking anyone.
     #[must_use]
     pub fn find(&self, hash: &Hash, now_ms: u64) -> Known {
         if let Some(entry) = self.known.get(hash) {
@@ -106,22 +171,37 @@ impl KeyTable {
             return Known::Ask;
         }
         match self.unknown.get(hash) {
-            Some(since) if now_ms.saturating_sub(*since) < self.negative_ttl_ms => Known::Nobody,
+            Some(unknown) if now_ms.saturating_sub(unknown.since_ms) < self.negative_ttl_ms => Known::Nobody,
             _ => Known::Ask,
         }
     }
 
-    /// Lets `context` wait for the answer about `hash`.
-    pub fn join(&mut self, hash: Hash, context: u32, now_ms: u64) -> Joined {
+    /// Lets `context` wait for the answer about `caller`.
+    pub fn join(&mut self, caller: &Caller, context: u32, now_ms: u64) -> Joined {
+        let hash = caller.hash;
         if let Some(waiting) = self.waiting.get_mut(&hash) {
             waiting.contexts.push(context);
             return Joined::Shared;
         }
-        if self.queue.len() >= MAX_QUEUED {
+        let stranger = self.known.get(&hash).is_none();
+        if stranger && self.strangers.len() >= MAX_QUEUED {
             return Joined::Full;
         }
-        self.waiting.insert(hash, Waiting { contexts: vec![context], since_ms: now_ms, overtaken: false });
-        self.queue.push_back(hash);
+        let waiting = Waiting {
+            contexts: vec![context],
+            since_ms: now_ms,
+            identity: caller.identity.clone(),
+            stranger,
+            sent: false,
+            overtaken: false,
+        };
+        self.identities |= caller.identity.is_some();
+        self.waiting.insert(hash, waiting);
+        if stranger {
+            self.strangers.push_back(hash)
+        } else {
+            self.again.push_back(hash)
+        }
         Joined::First
     }
 
@@ -132,22 +212,32 @@ impl KeyTable {
         }
     }
 
-    /// The next lookup to send, if there is one and a slot is free. Each must end in [`Self::answered`] or
-    /// [`Self::failed`].
-    pub fn next_lookup(&mut self) -> Option<Hash> {
+    /// The next lookup to send, if there is one and a slot is free: known callers first. Each must end in
+    /// [`Self::answered`] or [`Self::failed`].
+    pub fn next_lookup(&mut self) -> Option<Caller> {
         if self.in_flight >= MAX_LOOKUPS {
             return None;
         }
-        let hash = self.queue.pop_front()?;
+        let hash = match self.again.pop_front() {
+            Some(hash) => hash,
+            None if self.strangers_in_flight < MAX_STRANGERS => self.strangers.pop_front()?,
+            None => return None,
+        };
+        let waiting = self.waiting.get_mut(&hash)?;
+        waiting.sent = true;
         self.in_flight = self.in_flight.saturating_add(1);
-        Some(hash)
+        if waiting.stranger {
+            self.strangers_in_flight = self.strangers_in_flight.saturating_add(1);
+        }
+        Some(Caller { hash, identity: waiting.identity.clone() })
     }
 
     /// The sidecar answered. Returns who waits for it.
     pub fn answered(&mut self, hash: &Hash, answer: Option<KeyRecord>, now_ms: u64) -> Vec<u32> {
-        self.in_flight = self.in_flight.saturating_sub(1);
         self.away_until_ms = 0;
-        let doubtful = self.waiting.get(hash).is_some_and(|waiting| waiting.overtaken);
+        let waiting = self.waiting.get(hash);
+        let doubtful = waiting.is_some_and(|waiting| waiting.overtaken);
+        let identity = self.identities && waiting.is_none_or(|waiting| waiting.identity.is_some());
         if let Some(record) = answer {
             self.unknown.remove(hash);
             let record = Rc::new(record);
@@ -155,7 +245,7 @@ impl KeyTable {
         } else {
             self.known.remove(hash);
             if !doubtful {
-                self.unknown.insert(*hash, now_ms);
+                self.unknown.insert(*hash, Unknown { since_ms: now_ms, identity });
             }
         }
         self.woken(hash)
@@ -163,7 +253,6 @@ impl KeyTable {
 
     /// The sidecar could not be asked. Entries past their time are used meanwhile. Returns who waits.
     pub fn failed(&mut self, hash: &Hash, now_ms: u64) -> Vec<u32> {
-        self.in_flight = self.in_flight.saturating_sub(1);
         self.away_until_ms = now_ms.saturating_add(AWAY_MS);
         self.woken(hash)
     }
@@ -180,16 +269,23 @@ impl KeyTable {
         if late.is_empty() {
             return Vec::new();
         }
-        let queued = self.queue.len();
-        self.queue.retain(|hash| !late.contains(hash));
-        let never_sent = queued.saturating_sub(self.queue.len());
-        let lost = late.len().saturating_sub(never_sent);
-        self.in_flight = self.in_flight.saturating_sub(lost);
-        late.iter().flat_map(|hash| self.woken(hash)).collect()
+        let waiters = late.iter().flat_map(|hash| self.woken(hash)).collect();
+        let waiting = &self.waiting;
+        self.again.retain(|hash| waiting.contains_key(hash));
+        self.strangers.retain(|hash| waiting.contains_key(hash));
+        waiters
     }
 
+    /// Ends the wait for a lookup and frees its slot.
     fn woken(&mut self, hash: &Hash) -> Vec<u32> {
-        self.waiting.remove(hash).map(|waiting| waiting.contexts).unwrap_or_default()
+        let Some(waiting) = self.waiting.remove(hash) else { return Vec::new() };
+        if waiting.sent {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            if waiting.stranger {
+                self.strangers_in_flight = self.strangers_in_flight.saturating_sub(1);
+            }
+        }
+        waiting.contexts
     }
 
     /// Nothing is known or waited for.
@@ -198,11 +294,22 @@ impl KeyTable {
         self.known.is_empty() && self.unknown.is_empty()
     }
 
-    /// Forgets a key, known or unknown: it changed.
-    pub fn forget(&mut self, hash: &Hash) {
-        self.known.remove(hash);
-        self.unknown.remove(hash);
-        if let Some(waiting) = self.waiting.get_mut(hash) {
+    /// Forgets callers, known or unknown: they changed. With keys go the identities that stand for them, or may do so now.
+    pub fn forget(&mut self, changed: &[Caller]) {
+        for Caller { hash, .. } in changed {
+            self.known.remove(hash);
+            self.unknown.remove(hash);
+            if let Some(waiting) = self.waiting.get_mut(hash) {
+                waiting.overtaken = true;
+            }
+        }
+        if changed.is_empty() || !self.identities {
+            return;
+        }
+        let ids: HashSet<String> = changed.iter().map(Caller::wire).collect();
+        self.known.retain(|entry| !ids.contains(&entry.record.id));
+        self.unknown.retain(|unknown| !unknown.identity);
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.identity.is_some()) {
             waiting.overtaken = true;
         }
     }

@@ -19,8 +19,8 @@
 //!                            keys that changed are forgotten                       keys
 //! ```
 //!
-//! `bounded`, `keys`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `walk` and `answer` know nothing
-//! of Envoy and are tested natively. `host`, `vm`, `root`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
+//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `walk` and `answer` know nothing
+//! of Envoy and are tested natively. `host`, `peer`, `vm`, `root`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
 //! them.
 //!
 //! A panic costs the worker its key table and its unsent usage, so nothing here may panic; where the SDK would,
@@ -43,14 +43,17 @@ pub mod bounded;
 pub mod finish;
 pub mod gate;
 pub mod host;
+pub mod identity;
 pub mod ids;
 pub mod intake;
 pub mod keys;
 pub mod outgoing;
+pub mod peer;
 pub mod redirect;
 pub mod reply;
 pub mod requests;
 pub mod root;
+pub mod said;
 pub mod stats;
 pub mod usage;
 pub mod vm;

@@ -2,9 +2,15 @@
 //! headers that no upstream may see.
 
 use attache_llm::contract::{DeploymentMeta, HEADER_PREFIX, REPLAN_PATH, Step, VERSION};
+use attache_llm::dialect::attempt::{self, Facts, Outward};
+use attache_llm::dialect::{Route, route};
 use attache_llm::edit::BodyEdits;
-use attache_llm::provider;
+use attache_llm::error::ApiError;
+use attache_llm::path::Endpoint;
+use attache_llm::provider::{self, Provider};
 use attache_llm::response::RewriteOptions;
+use attache_llm::scan::{Form, Scanned};
+use attache_llm::usage::Counting;
 use attache_llm::wildcard;
 use proxy_wasm::types::MapType;
 
@@ -14,7 +20,9 @@ use crate::requests::{Request, Target};
 
 /// Request headers that a provider has no business with, beside the prefixes below. The credentials of an earlier
 /// attempt are among them: Envoy injects this attempt's after the adapter.
-const PRIVATE: [&str; 8] = [
+const PRIVATE: [&str; 9] = [
+    // Set anew for providers that know it.
+    BETA_HEADER,
     "cookie",
     "forwarded",
     "x-forwarded-for",
@@ -25,6 +33,8 @@ const PRIVATE: [&str; 8] = [
     "transfer-encoding",
 ];
 const PRIVATE_PREFIXES: [&str; 3] = [HEADER_PREFIX, "x-envoy-", "x-litellm-"];
+/// Features of Anthropic's API that a request asks for.
+pub const BETA_HEADER: &str = "anthropic-beta";
 /// Names the cluster that gets a copy of the request (the route's mirror policy). The sidecar sets it.
 pub const MIRROR_HEADER: &str = "x-attache-mirror";
 
@@ -39,6 +49,21 @@ pub struct Outgoing {
     pub stale: Vec<String>,
     pub edits: BodyEdits,
     pub options: RewriteOptions,
+    /// The body is JSON; else it is what the client says.
+    json: bool,
+    /// The body must be whole before any of it goes out.
+    pub whole: Option<Box<Whole>>,
+}
+
+/// What the translation of a whole body needs.
+pub struct Whole {
+    pub route: Route,
+    pub meta: DeploymentMeta,
+    pub endpoint: Endpoint,
+    pub client_model: String,
+    pub scan: Scanned,
+    /// `anthropic-beta` as the client sent it.
+    pub beta: Option<String>,
 }
 
 impl Outgoing {
@@ -50,11 +75,29 @@ impl Outgoing {
         host::set_header(MAP, ":authority", &self.authority);
         // Answers must be readable here.
         host::set_header(MAP, "accept-encoding", "identity");
-        host::set_header(MAP, "content-type", "application/json");
-        host::set_header(MAP, "content-length", &self.edits.new_len().to_string());
+        if self.json {
+            host::set_header(MAP, "content-type", "application/json");
+        }
+        // Without a body there may be no length, and a WebSocket must have none.
+        if self.whole.is_none() && self.edits.old_len() > 0 {
+            host::set_header(MAP, "content-length", &self.edits.new_len().to_string());
+        }
         for (name, value) in &self.headers {
             host::set_header(MAP, &name.to_ascii_lowercase(), value);
         }
+    }
+}
+
+impl Whole {
+    /// What goes out in place of the client's body.
+    ///
+    /// # Errors
+    /// The client's fault (400), or there is no way from its dialect to the deployment's.
+    pub fn outward(&self, body: &[u8], call_id: &str) -> Result<Outward, ApiError> {
+        let now_s = host::now_ms() / 1_000;
+        let (endpoint, client_model) = (self.endpoint, self.client_model.as_str());
+        let facts = Facts { endpoint, client_model, call_id, now_s, scan: &self.scan };
+        attempt::outward(self.route, &facts, &self.meta, body)
     }
 }
 
@@ -89,10 +132,10 @@ pub fn outgoing(
         group: &meta.group,
         cluster,
         model: resolved.as_ref().map(|meta| meta.model.as_str()),
-        price: meta.price,
+        price: meta.price.as_ref(),
     };
     let attempt = request.begin_attempt(&target, host::now_us());
-    Ok(sent(request, meta, attempt, stale))
+    sent(request, meta, attempt, stale)
 }
 
 /// A copy of the request for this deployment: no attempt of it.
@@ -102,21 +145,67 @@ pub fn outgoing(
 pub fn copy(request: &Request, cluster: &str, meta: &DeploymentMeta) -> Result<Outgoing, String> {
     check(cluster, meta)?;
     resolve(None, meta)?;
-    Ok(sent(request, meta, 0, Vec::new()))
+    sent(request, meta, 0, Vec::new())
 }
 
 /// What goes to a deployment.
-fn sent(request: &Request, meta: &DeploymentMeta, attempt: usize, stale: Vec<String>) -> Outgoing {
-    let edits = BodyEdits::plan(&request.scan, meta, &meta.model);
-    Outgoing {
+fn sent(
+    request: &Request,
+    meta: &DeploymentMeta,
+    attempt: usize,
+    stale: Vec<String>,
+) -> Result<Outgoing, String> {
+    let endpoint = request.endpoint;
+    let route = route(meta, endpoint).ok_or_else(|| format!("{} does not serve {endpoint:?}", meta.id))?;
+    let json = request.scan.form == Form::Json;
+    let rewritten = json && !endpoint.is_stored() && attempt::needs_whole_body(route, meta);
+    let whole = rewritten.then(|| {
+        Box::new(Whole {
+            route,
+            meta: meta.clone(),
+            endpoint,
+            client_model: request.model.clone(),
+            scan: request.scan.clone(),
+            beta: request.origin.beta.clone(),
+        })
+    });
+    let edits = match whole {
+        Some(_) => BodyEdits::default(),
+        None => BodyEdits::plan(&request.scan, meta, &meta.model, endpoint),
+    };
+    let mut headers = meta.headers.clone();
+    let anthropic = matches!(meta.provider, Provider::Anthropic | Provider::VertexAnthropic);
+    if let Some(beta) = request.origin.beta.as_ref().filter(|_| anthropic) {
+        headers.push((BETA_HEADER.to_owned(), joined(beta, own_betas(meta))));
+    }
+    Ok(Outgoing {
         attempt,
-        path: provider::request_path(meta, request.endpoint),
+        path: provider::path_of(meta, endpoint, request.scan.stream, &request.origin.path),
         authority: meta.authority.clone(),
-        headers: meta.headers.clone(),
+        headers,
         stale,
         options: rewrite_options(request, &edits),
         edits,
+        json,
+        whole,
+    })
+}
+
+/// Betas that the deployment's configuration asks for.
+fn own_betas(meta: &DeploymentMeta) -> impl Iterator<Item = &str> {
+    let own = meta.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(BETA_HEADER));
+    own.map(|(_, value)| value.as_str())
+}
+
+/// Lists of betas as one, each once.
+pub fn joined<'a>(first: &'a str, more: impl Iterator<Item = &'a str>) -> String {
+    let mut all: Vec<&str> = Vec::new();
+    for name in std::iter::once(first).chain(more).flat_map(|list| list.split(',')).map(str::trim) {
+        if !name.is_empty() && !all.contains(&name) {
+            all.push(name);
+        }
     }
+    all.join(",")
 }
 
 /// The deployment with the model that its pattern stands for in this step. `None` when its model is no pattern.
@@ -135,6 +224,9 @@ fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
         want_usage: request.scan.include_usage,
         injected_usage: edits.injected_usage(),
         input_estimate: request.scan.input_tokens(),
+        shape: request.endpoint.errors(),
+        counting: Counting::of(request.endpoint, &request.scan),
+        done_mark: matches!(request.endpoint, Endpoint::ChatCompletions | Endpoint::Completions),
     }
 }
 

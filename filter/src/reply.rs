@@ -9,10 +9,8 @@ pub fn headers(error: &ApiError, call_id: &str) -> Vec<(&'static str, String)> {
     if !call_id.is_empty() {
         headers.push(("x-litellm-call-id", call_id.to_owned()));
     }
-    match error.status {
-        401 => headers.push(("www-authenticate", "Bearer".to_owned())),
-        405 => headers.push(("allow", "POST".to_owned())),
-        _ => {}
+    if error.status == 401 {
+        headers.push(("www-authenticate", "Bearer".to_owned()));
     }
     headers
 }
@@ -25,7 +23,8 @@ mod tests {
     fn a_reply_says_what_http_asks_for() {
         assert!(headers(&ApiError::missing_key(), "id-1").contains(&("x-litellm-call-id", "id-1".into())));
         assert!(headers(&ApiError::missing_key(), "").contains(&("www-authenticate", "Bearer".into())));
-        assert!(headers(&ApiError::method_not_allowed("GET"), "").contains(&("allow", "POST".into())));
+        let refused = ApiError::method_not_allowed("PUT", &["GET", "POST"]);
+        assert!(headers(&refused, "").contains(&("allow", "GET, POST".into())));
         assert!(headers(&ApiError::auth_unavailable(), "").contains(&("retry-after", "1".into())));
     }
 }

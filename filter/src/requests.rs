@@ -11,7 +11,9 @@ use attache_llm::error::{envelope, kind_of_status};
 use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::scan::Scanned;
+use attache_llm::usage::Usage;
 
+use crate::said::Asked;
 use crate::walk;
 
 /// Attempts recorded per request: most have one, and a plan has twelve.
@@ -40,6 +42,8 @@ pub struct Request {
     /// Headers that the last attempt set for its deployment alone.
     pub headers_set: Vec<String>,
     pub passes: Passes,
+    /// What is asked, where it is to be kept.
+    pub asked: Option<Asked>,
     /// Answer of the last attempt, if it was an error: what the client gets when no other attempt follows.
     pub kept: Option<Kept>,
 }
@@ -50,6 +54,8 @@ pub struct Origin {
     pub path: String,
     pub authority: String,
     pub scheme: String,
+    /// `anthropic-beta`.
+    pub beta: Option<String>,
 }
 
 /// How far a request is in its plans. A pass is one run of it through gate, sidecar and plan.
@@ -67,6 +73,8 @@ pub struct Passes {
     pub note: Option<Note>,
     /// Group that the first pass planned for.
     pub group: Option<String>,
+    /// What the first pass tells the client of its limits; later passes reserve nothing of them.
+    pub headers: Vec<(String, String)>,
     /// Walk of the current plan, read when it is first needed.
     pub walk: WalkState,
 }
@@ -105,7 +113,7 @@ pub struct Target<'a> {
     pub cluster: &'a str,
     /// Provider's model name, where the deployment's own is a pattern.
     pub model: Option<&'a str>,
-    pub price: Option<Price>,
+    pub price: Option<&'a Price>,
 }
 
 /// How Envoy says the request ended.
@@ -116,6 +124,8 @@ pub struct Ending {
     pub details: String,
     pub flags: i64,
     pub now_us: u64,
+    /// The client left, and the last attempt had a connection: its request was on the way.
+    pub sent: bool,
 }
 
 impl Ending {
@@ -201,6 +211,7 @@ impl Request {
             input_tokens: self.scan.input_tokens(),
             max_tokens: self.scan.max_tokens,
             n: self.scan.n,
+            needs: self.scan.needs.iter().map(|need| (*need).to_owned()).collect(),
             user: self.scan.user.clone(),
             wishes: self.scan.wishes.clone(),
             replan,
@@ -222,7 +233,7 @@ impl Request {
             ..AttemptRecord::default()
         };
         if self.attempts.len() < MAX_ATTEMPTS {
-            self.attempts.push(Attempt { record, price: target.price, start_us: now_us });
+            self.attempts.push(Attempt { record, price: target.price.cloned(), start_us: now_us });
         }
         self.attempts.len().saturating_sub(1)
     }
@@ -268,8 +279,11 @@ impl Request {
     }
 
     /// Envoy is asked to redirect: another pass may begin. `note` is the decision's that is to be replaced.
-    pub fn ask_again(&mut self, note: Option<Note>, now_us: u64) {
+    pub fn ask_again(&mut self, mut note: Option<Note>, now_us: u64) {
         self.passes.asked_us = Some(now_us);
+        if let Some(note) = note.as_mut().filter(|note| !note.response_headers.is_empty()) {
+            self.passes.headers = std::mem::take(&mut note.response_headers);
+        }
         if self.passes.group.is_none() {
             self.passes.group = note.as_ref().map(|note| note.group.clone());
         }
@@ -285,6 +299,7 @@ impl Request {
         let replan = Replan {
             pass: passes.number,
             reservation: passes.note.as_ref().and_then(|note| note.reservation.clone()),
+            owner: passes.note.as_ref().and_then(|note| note.owner.clone()),
             tried: self.tried(),
         };
         Some(self.ask(Some(replan)))
@@ -340,6 +355,10 @@ impl Request {
         }
         if let Some(last) = self.attempts.last_mut() {
             last.ended(ending.now_us);
+            // A provider charges for what it began, whether or not anyone waits for it.
+            if ending.sent && last.record.outcome == AttemptOutcome::NoAnswer && last.record.usage.is_none() {
+                last.record.usage = Some(Usage::estimate(self.scan.input_tokens(), 0));
+            }
         }
     }
 
@@ -381,6 +400,8 @@ impl Request {
     pub fn record(&self, note: Option<&Note>, ending: &Ending) -> UsageRecord {
         // A pass that the sidecar never heard of left the reservation of the pass before as it was.
         let heard = note.is_some() || ending.details.starts_with("attache_");
+        // What is reserved for the caller is held over all passes, also where the last one was refused.
+        let owner = note.or(self.passes.note.as_ref()).and_then(|note| note.owner.clone());
         let (number, note) = match self.passes.number {
             number @ 1.. if !heard => (number.saturating_sub(1), self.passes.note.as_ref()),
             number => (number, note),
@@ -392,6 +413,7 @@ impl Request {
             model: self.model.clone(),
             group: self.planned(note).unwrap_or_default().to_owned(),
             reservation: note.and_then(|note| note.reservation.clone()),
+            owner,
             replans: number,
             stream: self.scan.stream,
             user: self.scan.user.clone(),
@@ -404,6 +426,8 @@ impl Request {
             input_estimate: self.scan.input_tokens(),
             request_id: self.request_id.clone(),
             attempts: self.attempts.iter().map(|attempt| attempt.record.clone()).collect(),
+            prompt: None,
+            answer: None,
         }
     }
 
@@ -428,19 +452,6 @@ impl Request {
             (400..=499, _) => "client_error",
             _ => "upstream_error",
         }
-    }
-}
-
-/// Snake-case name of an outcome, for metrics.
-#[must_use]
-pub fn outcome_name(outcome: AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::NoAnswer => "no_answer",
-        AttemptOutcome::Answered => "answered",
-        AttemptOutcome::Complete => "complete",
-        AttemptOutcome::ErrorStatus => "error_status",
-        AttemptOutcome::FailedFirstEvent => "failed_first_event",
-        AttemptOutcome::ErrorInStream => "error_in_stream",
     }
 }
 

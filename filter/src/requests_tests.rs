@@ -20,6 +20,7 @@ fn request() -> Request {
         origin: Origin::default(),
         explain: false,
         passes: Passes::default(),
+        asked: None,
         kept: None,
     }
 }
@@ -46,7 +47,7 @@ fn note() -> Note {
 }
 
 fn ending(status: u16, details: &str) -> Ending {
-    Ending { status, details: details.into(), flags: 0, now_us: 3_000 }
+    Ending { status, details: details.into(), now_us: 3_000, ..Ending::default() }
 }
 
 #[test]
@@ -88,6 +89,21 @@ fn a_client_that_left_is_an_abort() {
         assert!(request().record(Some(&note()), &ending).aborted, "{ending:?}");
         assert_eq!(request().outcome(Some(&note()), &ending), "aborted");
     }
+}
+
+#[test]
+fn a_client_that_left_before_any_answer_pays_for_its_prompt() {
+    let usage = |sent: bool, outcome: AttemptOutcome| {
+        let mut request = request();
+        let attempt = request.begin_attempt(&to("d1", "gpt-4o"), 2_000);
+        request.attempts[attempt].record.outcome = outcome;
+        let ending = Ending { sent, ..ending(0, "downstream_remote_disconnect") };
+        request.close(&ending);
+        request.record(Some(&note()), &ending).attempts[0].usage
+    };
+    assert_eq!(usage(true, AttemptOutcome::NoAnswer), Some(Usage::estimate(2, 0)));
+    assert_eq!(usage(false, AttemptOutcome::NoAnswer), None, "it never had a connection");
+    assert_eq!(usage(true, AttemptOutcome::ErrorStatus), None, "the provider refused it");
 }
 
 #[test]

@@ -15,9 +15,10 @@ use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::adapter::Adapter;
 use crate::finish;
-use crate::gate::{self, Gate, Looked};
+use crate::gate::{self, Gate};
 use crate::host;
-use crate::keys::{Hash, Known};
+use crate::intake::Looked;
+use crate::keys::{Caller, Hash, Known};
 use crate::requests::Ending;
 use crate::vm;
 
@@ -78,8 +79,9 @@ impl GateRoot {
 
     fn send_lookups(&mut self) {
         let timeout_ms = self.config.lookup_timeout_ms;
-        while let Some(Some(hash)) = vm::with(|vm| vm.keys.next_lookup()) {
-            let ask = KeyLookup { contract: VERSION, hash: hex::encode(hash) };
+        while let Some(Some(caller)) = vm::with(|vm| vm.keys.next_lookup()) {
+            let ask = KeyLookup { contract: VERSION, hash: caller.wire() };
+            let hash = caller.hash;
             let token =
                 serde_json::to_vec(&ask).ok().and_then(|body| host::post(KEY_LOOKUP_PATH, &body, timeout_ms));
             vm::with(|vm| vm.stats.count("key_lookups", 1));
@@ -127,12 +129,8 @@ impl GateRoot {
             if changes.flush {
                 vm.keys.doubt_all();
             }
-            for hash in &changes.hashes {
-                let mut bytes = Hash::default();
-                if hex::decode_to_slice(hash, &mut bytes).is_ok() {
-                    vm.keys.forget(&bytes);
-                }
-            }
+            let changed: Vec<_> = changes.hashes.iter().filter_map(|text| Caller::of_wire(text)).collect();
+            vm.keys.forget(&changed);
         });
         self.epoch = changes.epoch;
         self.generation = changes.generation;
@@ -171,7 +169,7 @@ impl GateRoot {
             host::warn(&format!("attache: request {} was lost between two passes", request.call_id));
             let ending = Ending { details: "attache_lost".into(), now_us, ..Ending::default() };
             let note = request.passes.note.clone();
-            finish::close(request, note.as_ref(), &ending);
+            finish::close(request, note.as_ref(), &ending, None);
         }
     }
 

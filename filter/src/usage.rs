@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use attache_llm::contract::VERSION;
 
+use crate::said::Said;
+
 /// First pause after a failed batch, milliseconds.
 const RETRY_FIRST_MS: u64 = 100;
 /// Longest pause between retries, milliseconds.
@@ -16,11 +18,39 @@ const RETRY_MAX_MS: u64 = 2_000;
 /// Reports of attempts kept between two batches; what is beyond is lost.
 const MAX_REPORTS: usize = 1_000;
 
-/// Queue of one worker. Records are kept as their JSON, so that a retry costs no work.
+/// Bytes of a batch, about: the sidecar takes 32 MiB.
+const MAX_BATCH: usize = 4 * 1024 * 1024;
+
+/// A record, as its JSON, so that a retry costs no work, and what is kept of what was said.
+#[derive(Debug)]
+struct Queued {
+    record: String,
+    said: Option<Said>,
+}
+
+impl Queued {
+    fn len(&self) -> usize {
+        self.record.len().saturating_add(self.said.as_ref().map_or(0, Said::len))
+    }
+
+    fn write(&self, out: &mut String) {
+        match (&self.said, self.record.strip_suffix('}')) {
+            (Some(said), Some(open)) => {
+                out.push_str(open);
+                out.push(',');
+                out.push_str(said.members());
+                out.push('}');
+            }
+            _ => out.push_str(&self.record),
+        }
+    }
+}
+
+/// Queue of one worker.
 #[derive(Debug)]
 pub struct UsageQueue {
-    pending: VecDeque<String>,
-    batch: Vec<String>,
+    pending: VecDeque<Queued>,
+    batch: Vec<Queued>,
     sent: bool,
     retry_at_ms: u64,
     pause_ms: u64,
@@ -67,10 +97,11 @@ impl UsageQueue {
         self.batch.is_empty() && self.pending.len() >= self.batch_size
     }
 
-    /// Adds a record. Returns the record that had to give way, if any: the oldest one not in flight.
-    pub fn push(&mut self, record: String) -> Option<String> {
-        self.pending.push_back(record);
-        if self.len() > self.max { self.pending.pop_front() } else { None }
+    /// Adds a record. Returns the record that had to give way, if any: the oldest one not in flight. What was said is not
+    /// for the log.
+    pub fn push(&mut self, record: String, said: Option<Said>) -> Option<String> {
+        self.pending.push_back(Queued { record, said });
+        if self.len() > self.max { self.pending.pop_front().map(|queued| queued.record) } else { None }
     }
 
     /// Adds a report of an attempt, for the circuit breakers.
@@ -86,19 +117,33 @@ impl UsageQueue {
             return None;
         }
         if self.batch.is_empty() {
-            let count = self.pending.len().min(self.batch_size);
+            let mut bytes = 0_usize;
+            let fits = self.pending.iter().take(self.batch_size).take_while(|queued| {
+                let first = bytes == 0;
+                bytes = bytes.saturating_add(queued.len().max(1));
+                first || bytes <= MAX_BATCH
+            });
+            let count = fits.count();
             self.batch = self.pending.drain(..count).collect();
         }
         if self.batch.is_empty() && self.reports.is_empty() {
             return None;
         }
         self.sent = true;
-        let records = self.batch.join(",");
-        if self.reports.is_empty() {
-            return Some(format!(r#"{{"contract":{VERSION},"records":[{records}]}}"#));
+        let mut body = format!(r#"{{"contract":{VERSION},"records":["#);
+        for (number, queued) in self.batch.iter().enumerate() {
+            if number > 0 {
+                body.push(',');
+            }
+            queued.write(&mut body);
         }
-        let attempts = std::mem::take(&mut self.reports).join(",");
-        Some(format!(r#"{{"contract":{VERSION},"records":[{records}],"attempts":[{attempts}]}}"#))
+        body.push(']');
+        if !self.reports.is_empty() {
+            let attempts = std::mem::take(&mut self.reports).join(",");
+            body.push_str(&format!(r#","attempts":[{attempts}]"#));
+        }
+        body.push('}');
+        Some(body)
     }
 
     /// The batch is durable. Returns how many records it had.
@@ -117,22 +162,22 @@ impl UsageQueue {
         self.batch.len()
     }
 
-    /// Takes everything unacknowledged out, oldest first: the worker is going away.
+    /// Takes everything unacknowledged out, oldest first: the worker is going away. What was said is not for the log.
     pub fn drain(&mut self) -> Vec<String> {
-        let mut records = std::mem::take(&mut self.batch);
-        records.extend(self.pending.drain(..));
-        records
+        let batch = std::mem::take(&mut self.batch);
+        batch.into_iter().chain(self.pending.drain(..)).map(|queued| queued.record).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::said::{Asked, Room};
 
     fn queue(max: usize, batch: usize, records: usize) -> UsageQueue {
         let mut queue = UsageQueue::new(max, batch);
         for n in 1..=records {
-            assert_eq!(queue.push(n.to_string()), None);
+            assert_eq!(queue.push(n.to_string(), None), None);
         }
         queue
     }
@@ -154,7 +199,7 @@ mod tests {
     fn a_failed_batch_comes_again_unchanged_after_a_growing_pause() {
         let mut queue = queue(10, 2, 2);
         let first = queue.next_batch(0);
-        queue.push("3".into());
+        queue.push("3".into(), None);
         assert_eq!(queue.failed(0), 2);
         assert_eq!(queue.next_batch(99), None);
         assert_eq!(queue.next_batch(100), first, "the same records, so that the sidecar sees a repetition");
@@ -172,13 +217,52 @@ mod tests {
         assert_eq!(queue.retry_at_ms, 100, "a success resets the pause");
     }
 
+    fn said(room: &Room, text: &str) -> Said {
+        Said::new(Asked::new(room, text.len(), text.as_bytes(), text.len()).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn what_was_said_goes_with_the_record_and_never_to_the_log() {
+        let room = Room::new(100);
+        let mut queue = UsageQueue::new(2, 10);
+        queue.push(r#"{"a":1}"#.into(), Some(said(&room, "hi")));
+        queue.push(r#"{"a":2}"#.into(), None);
+        let body = queue.next_batch(0).unwrap();
+        assert_eq!(body, r#"{"contract":1,"records":[{"a":1,"prompt":"hi"},{"a":2}]}"#);
+        queue.failed(0);
+        assert_eq!(queue.next_batch(100).unwrap(), body, "again, unchanged");
+        assert!(room.left() < 100);
+        queue.acknowledged();
+        assert_eq!(room.left(), 100, "the sidecar has it");
+        for n in 3..6 {
+            let gone = queue.push(format!(r#"{{"a":{n}}}"#), Some(said(&room, "secret")));
+            assert_eq!(gone.as_deref(), (n == 5).then_some(r#"{"a":3}"#));
+        }
+        assert_eq!(queue.drain(), [r#"{"a":4}"#, r#"{"a":5}"#]);
+        assert_eq!(room.left(), 100);
+    }
+
+    #[test]
+    fn a_batch_has_a_bound_in_bytes() {
+        let room = Room::new(usize::MAX);
+        let mut queue = UsageQueue::new(100, 10);
+        for length in [MAX_BATCH, 100, MAX_BATCH / 2, MAX_BATCH, MAX_BATCH * 2] {
+            queue.push("{}".into(), Some(said(&room, &"x".repeat(length))));
+        }
+        let mut sizes = Vec::new();
+        while queue.next_batch(0).is_some() {
+            sizes.push(queue.acknowledged());
+        }
+        assert_eq!(sizes, [1, 2, 1, 1], "never none");
+    }
+
     #[test]
     fn reports_go_once_with_or_without_records() {
         let mut queue = queue(10, 2, 0);
         queue.report(r#"{"a":1}"#.into());
         let first = r#"{"contract":1,"records":[],"attempts":[{"a":1}]}"#;
         assert_eq!(queue.next_batch(0).as_deref(), Some(first));
-        queue.push("1".into());
+        queue.push("1".into(), None);
         queue.report(r#"{"a":2}"#.into());
         queue.failed(0);
         let second = r#"{"contract":1,"records":[1],"attempts":[{"a":2}]}"#;
@@ -199,7 +283,7 @@ mod tests {
     fn beyond_the_bound_the_oldest_not_in_flight_gives_way() {
         let mut queue = queue(3, 1, 3);
         queue.next_batch(0);
-        assert_eq!(queue.push("4".into()).as_deref(), Some("2"));
+        assert_eq!(queue.push("4".into(), None).as_deref(), Some("2"));
         assert_eq!(queue.drain(), ["1", "3", "4"]);
         assert!(queue.is_empty());
     }

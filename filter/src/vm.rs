@@ -16,6 +16,7 @@ use crate::ids::{self, CallIds};
 use crate::intake::Intake;
 use crate::keys::KeyTable;
 use crate::requests::Request;
+use crate::said::{MAX_HELD, Room};
 use crate::stats::Stats;
 use crate::usage::UsageQueue;
 
@@ -45,6 +46,8 @@ pub struct Vm {
     pub keys: KeyTable,
     pub usage: UsageQueue,
     pub stats: Stats<EnvoyMeter>,
+    /// For what requests say, where it is kept.
+    pub room: Room,
     /// Requests that wait for their key or their body, by context.
     pub intakes: HashMap<u32, Intake>,
     /// Requests that went on, by call id.
@@ -80,6 +83,7 @@ impl Vm {
             keys: KeyTable::new(&config),
             usage: UsageQueue::new(config.max_pending_usage, config.usage_batch),
             stats: Stats::new(EnvoyMeter),
+            room: Room::new(MAX_HELD),
             intakes: HashMap::new(),
             requests: HashMap::new(),
             deployments: HashMap::new(),

@@ -20,7 +20,7 @@ pub enum ErrorClass {
     ContextWindow,
     /// The provider refused what was asked (`ContentPolicyViolationError`).
     ContentPolicy,
-    /// 500, and every other 5xx (`InternalServerError`).
+    /// 424 (Bedrock: the model failed), 500, and every other 5xx (`InternalServerError`).
     InternalServer,
     /// 502, 503, 529, refused and reset connections, empty answers (`ServiceUnavailableError`).
     ServiceUnavailable,
@@ -49,7 +49,7 @@ impl ErrorClass {
             408 | 504 => Self::Timeout,
             425 | 429 => Self::RateLimit,
             502 | 503 | 529 => Self::ServiceUnavailable,
-            0 | 500..=599 => Self::InternalServer,
+            0 | 424 | 500..=599 => Self::InternalServer,
             _ => Self::BadRequest,
         }
     }
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn only_what_another_deployment_could_do_better_is_retriable() {
         let retriable = |status| ErrorClass::of_status(status).is_retriable();
-        assert!([401, 403, 404, 408, 425, 429, 500, 502, 503, 504, 529].into_iter().all(retriable));
+        assert!([401, 403, 404, 408, 424, 425, 429, 500, 502, 503, 504, 529].into_iter().all(retriable));
         assert!(![400, 405, 409, 413, 415, 422].into_iter().any(retriable));
     }
 }

@@ -3,7 +3,11 @@
 use std::ops::Range;
 
 use crate::contract::DeploymentMeta;
-use crate::scan::Scanned;
+use crate::dialect::support::ParamRules;
+use crate::json::{self, Member};
+use crate::path::Endpoint;
+use crate::provider;
+use crate::scan::{Form, Multipart, Scanned};
 
 /// Replacement of a byte range of the original body. An empty range is an insertion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +27,17 @@ pub struct BodyEdits {
 impl BodyEdits {
     /// What must change so that this deployment understands the body: the provider's name `model` (the deployment's
     /// own, or for a wildcard what its pattern stands for), `stream_options.include_usage` for streams where the
-    /// client did not ask and the upstream can, and no members that only the gateway understands.
+    /// client did not ask and the upstream can, `max_completion_tokens` where OpenAI's newer models insist on that name, and
+    /// no members that only the gateway understands.
     #[must_use]
-    pub fn plan(scanned: &Scanned, meta: &DeploymentMeta, model: &str) -> Self {
+    pub fn plan(scanned: &Scanned, meta: &DeploymentMeta, model: &str, endpoint: Endpoint) -> Self {
+        match &scanned.form {
+            // The provider knows files and their like by the account.
+            _ if endpoint.is_stored() => return Self::cuts(scanned),
+            Form::Json => {}
+            Form::Multipart(form) => return Self::of_form(scanned, form, model),
+            Form::Opaque => return Self::cuts(scanned),
+        }
         let mut edits = Vec::new();
         if let Some(range) = scanned.model_range.clone() {
             if scanned.model.as_deref() != Some(model) {
@@ -35,7 +47,14 @@ impl BodyEdits {
             let model = serde_json::to_vec(model).unwrap_or_default();
             edits.push(insertion(scanned.object_start, scanned.empty, b"\"model\":", &model));
         }
-        let injected_usage = scanned.stream && meta.stream_options && !scanned.include_usage;
+        if let Some(range) = scanned.max_tokens_key.clone()
+            && endpoint == Endpoint::ChatCompletions
+            && provider::wants_max_completion_tokens(meta)
+        {
+            edits.push(Edit { range, bytes: b"\"max_completion_tokens\":".to_vec() });
+        }
+        let streams_usage = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        let injected_usage = streams_usage && scanned.stream && meta.stream_options && !scanned.include_usage;
         if injected_usage {
             let inserted_model = scanned.model_range.is_none();
             edits.push(usage_edit(scanned, scanned.empty && !inserted_model));
@@ -44,6 +63,33 @@ impl BodyEdits {
         // Stable: where a cut begins at the brace, insertions stay before it.
         edits.sort_by_key(|edit| edit.range.start);
         Self { edits, old_len: scanned.len, injected_usage }
+    }
+
+    /// The model's name in its field, or in a field put before the others.
+    fn of_form(scanned: &Scanned, form: &Multipart, model: &str) -> Self {
+        let edit = match scanned.model_range.clone() {
+            Some(range) => Edit { range, bytes: model.as_bytes().to_vec() },
+            None => {
+                let boundary = &form.boundary;
+                let part = format!(
+                    "--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n"
+                );
+                Edit { range: form.first..form.first, bytes: part.into_bytes() }
+            }
+        };
+        let Self { mut edits, old_len, .. } = Self::cuts(scanned);
+        if scanned.model_range.is_none() || scanned.model.as_deref() != Some(model) {
+            edits.push(edit);
+            edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+        }
+        Self { edits, old_len, injected_usage: false }
+    }
+
+    /// The gateway's own members taken out, and nothing else changed: what a translation begins with.
+    #[must_use]
+    pub fn cuts(scanned: &Scanned) -> Self {
+        let cut = |range: &Range<usize>| Edit { range: range.clone(), bytes: Vec::new() };
+        Self { edits: scanned.cuts.iter().map(cut).collect(), old_len: scanned.len, injected_usage: false }
     }
 
     #[must_use]
@@ -104,6 +150,33 @@ impl BodyEdits {
         }
         copy(offset, slice, at..end, out);
     }
+}
+
+/// A JSON object with a deployment's parameters left out and added. Values that stay keep their bytes. What is no object
+/// passes as it is.
+#[must_use]
+pub fn with_params(body: &[u8], rules: &ParamRules) -> Vec<u8> {
+    let Some(members) = json::members(body) else { return body.to_vec() };
+    let dropped =
+        |key: &str| rules.also_drop.iter().any(|name| name == key) || rules.extra_body.contains_key(key);
+    let mut out = Vec::with_capacity(body.len().saturating_add(64));
+    out.push(b'{');
+    let mut add = |key: &str, value: &[u8]| {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&serde_json::to_vec(key).unwrap_or_default());
+        out.push(b':');
+        out.extend_from_slice(value);
+    };
+    for Member { key, value } in members.iter().filter(|member| !dropped(&member.key)) {
+        add(key, body.get(value.clone()).unwrap_or_default());
+    }
+    for (key, value) in &rules.extra_body {
+        add(key, &serde_json::to_vec(value).unwrap_or_default());
+    }
+    out.push(b'}');
+    out
 }
 
 fn copy(offset: usize, slice: &[u8], range: Range<usize>, out: &mut Vec<u8>) {

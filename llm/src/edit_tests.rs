@@ -16,15 +16,14 @@ pub(crate) fn meta(stream_options: bool) -> DeploymentMeta {
         base_path: "/v1".into(),
         api_version: None,
         stream_options,
-        headers: Vec::new(),
-        price: None,
+        ..DeploymentMeta::default()
     }
 }
 
 pub(crate) fn plan(body: &[u8], meta: &DeploymentMeta) -> BodyEdits {
     let mut scan = BodyScan::new(ScanLimits::default());
     scan.feed(body).unwrap();
-    BodyEdits::plan(&scan.finish().unwrap(), meta, &meta.model)
+    BodyEdits::plan(&scan.finish().unwrap(), meta, &meta.model, Endpoint::ChatCompletions)
 }
 
 pub(crate) fn edited(body: &[u8], edits: &BodyEdits) -> String {
@@ -93,8 +92,8 @@ fn the_model_of_a_wildcard_is_what_the_plan_says() {
     let mut meta = meta(true);
     meta.model = "openai/*".into();
     let found = crate::scan::tests::scan(br#"{"model":"gpt-x"}"#).unwrap();
-    assert!(BodyEdits::plan(&found, &meta, "gpt-x").is_empty());
-    let edits = BodyEdits::plan(&found, &meta, "other");
+    assert!(BodyEdits::plan(&found, &meta, "gpt-x", Endpoint::ChatCompletions).is_empty());
+    let edits = BodyEdits::plan(&found, &meta, "other", Endpoint::ChatCompletions);
     assert_eq!(edited(br#"{"model":"gpt-x"}"#, &edits), r#"{"model":"other"}"#);
 }
 
@@ -144,4 +143,45 @@ proptest! {
         edits.apply(offset, rest, &mut out);
         prop_assert_eq!(String::from_utf8(out).unwrap(), whole);
     }
+}
+
+#[test]
+fn newer_models_get_the_name_they_insist_on() {
+    let body = br#"{"model":"x", "max_tokens" : 5}"#;
+    let deployment = |model: &str, responses| DeploymentMeta { model: model.into(), responses, ..meta(true) };
+    let edited_for = |meta: &DeploymentMeta| edited(body, &plan(body, meta));
+    assert_eq!(
+        edited_for(&deployment("gpt-5-mini", true)),
+        r#"{"model":"gpt-5-mini", "max_completion_tokens":5}"#
+    );
+    assert_eq!(edited_for(&deployment("gpt-4o", true)), r#"{"model":"gpt-4o", "max_tokens" : 5}"#);
+    assert_eq!(edited_for(&deployment("gpt-5-mini", false)), r#"{"model":"gpt-5-mini", "max_tokens" : 5}"#);
+    assert_eq!(edited_for(&deployment("gpt-50", true)), r#"{"model":"gpt-50", "max_tokens" : 5}"#);
+}
+
+#[test]
+fn usage_is_asked_for_where_streams_have_such_an_option() {
+    let body = br#"{"model":"x","stream":true}"#;
+    let mut scan = BodyScan::new(ScanLimits::default());
+    scan.feed(body).unwrap();
+    let scanned = scan.finish().unwrap();
+    for (endpoint, asked) in
+        [(Endpoint::Completions, true), (Endpoint::Responses, false), (Endpoint::Messages, false)]
+    {
+        assert_eq!(BodyEdits::plan(&scanned, &meta(true), "m", endpoint).injected_usage(), asked);
+    }
+}
+
+#[test]
+fn parameters_are_left_out_and_added() {
+    let rules: ParamRules =
+        serde_json::from_value(json!({"also_drop": ["b"], "extra_body": {"c": {"x": 1}, "d": null}}))
+            .unwrap();
+    let body = br#"{ "a": 1.00, "b": [2], "c" :3,"e":{"b":4} }"#;
+    assert_eq!(
+        String::from_utf8(with_params(body, &rules)).unwrap(),
+        r#"{"a":1.00,"e":{"b":4},"c":{"x":1},"d":null}"#
+    );
+    assert_eq!(with_params(b"{}", &rules), br#"{"c":{"x":1},"d":null}"#);
+    assert_eq!(with_params(b"[1]", &rules), b"[1]");
 }

@@ -1,6 +1,12 @@
 //! Errors with blame, retry flag, a client-safe message and an internal one.
 
+mod mask;
+mod shape;
+
 use std::borrow::Cow;
+
+pub use mask::mask_secrets;
+pub use shape::{ErrorShape, anthropic_kind};
 
 /// Whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,45 @@ pub struct ApiError {
     pub retriable: bool,
     /// Seconds for `retry-after`.
     pub retry_after_s: Option<u64>,
+    /// The limit that refused it: more fields of the error object.
+    pub limit: Option<Box<LimitHit>>,
+    /// Methods that the path takes, where another one was used.
+    pub allow: &'static [&'static str],
+}
+
+/// A limit or budget without room, as it is told beside the message so that nobody has to read that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitHit {
+    /// LiteLLM's word: `api_key`, `team`, `model_per_key`, ...
+    pub entity_type: Cow<'static, str>,
+    /// As clients may see it: keys by alias and `sk-...last4`.
+    pub entity_id: String,
+    pub model: Option<String>,
+    /// The setting: `rpm_limit`, `max_budget`, ...
+    pub limit_type: Cow<'static, str>,
+    /// `minute`, `day`, `lifetime`, ...
+    pub window: Cow<'static, str>,
+    /// Requests, tokens or nano-dollars.
+    pub limit: u64,
+    /// What is on its counter, in the same unit.
+    pub used: u64,
+    /// `limit` and `used` are nano-dollars; they are shown as dollars.
+    pub money: bool,
+    /// `2026-11-25 04:35:00 UTC`.
+    pub reset_at: Option<String>,
+    /// Clients' own retries are no use: `x-should-retry: false`.
+    pub no_retry: bool,
+}
+
+impl LimitHit {
+    /// A number of the limit's unit in JSON: dollars for money.
+    fn shown(&self, amount: u64) -> serde_json::Value {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "exact up to nine million dollars, and only to be read"
+        )]
+        if self.money { (amount as f64 / 1e9).into() } else { amount.into() }
+    }
 }
 
 impl ApiError {
@@ -43,6 +88,8 @@ impl ApiError {
             blame: Blame::Client,
             retriable: false,
             retry_after_s: None,
+            limit: None,
+            allow: &[],
         }
     }
 
@@ -54,7 +101,7 @@ impl ApiError {
         }
     }
 
-    fn with_code(mut self, code: &'static str) -> Self {
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
         self.code = Some(Cow::Borrowed(code));
         self
     }
@@ -93,6 +140,17 @@ impl ApiError {
             .with_code("invalid_api_key")
     }
 
+    /// 401: no key, and nobody knows what Envoy verified of the caller. `who` may be shown: it is the caller's own.
+    #[must_use]
+    pub fn unknown_identity(who: &str) -> Self {
+        let message = format!(
+            "Authentication Error, No api key passed in, and the verified identity '{}' of the caller is not known \
+             here.",
+            shown(who)
+        );
+        Self::client(401, "auth_error", message).with_code("invalid_api_key")
+    }
+
     /// 401: a key header that holds no key.
     #[must_use]
     pub fn malformed_key() -> Self {
@@ -121,6 +179,20 @@ impl ApiError {
     pub fn blocked_key() -> Self {
         let message = "Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.";
         Self::client(401, "auth_error", message).with_code("invalid_api_key")
+    }
+
+    /// 401: `what` (`Team`, `User`, ...) named `id`, in whose name the request is made, is blocked.
+    #[must_use]
+    pub fn blocked_entity(what: &str, id: &str) -> Self {
+        let message =
+            format!("Authentication Error, {what}={} is blocked. Ask an admin to unblock it.", shown(id));
+        Self::client(401, "auth_error", message).with_code("blocked")
+    }
+
+    /// 400: the request must name its end user (`enforce_user_param`).
+    #[must_use]
+    pub fn user_required() -> Self {
+        Self::invalid_request("The request must name its end user in `user`.", Some("user"))
     }
 
     /// 403: this key may not use this model (or it does not exist: a key learns no more than that).
@@ -162,9 +234,9 @@ impl ApiError {
 
     /// 405: the route exists, for another method.
     #[must_use]
-    pub fn method_not_allowed(method: &str) -> Self {
-        let message = format!("Not allowed to {} this endpoint. Use POST.", shown(method));
-        Self::client(405, "invalid_request_error", message).with_code("method_not_allowed")
+    pub fn method_not_allowed(method: &str, allow: &'static [&'static str]) -> Self {
+        let message = format!("Not allowed to {} this endpoint. Use {}.", shown(method), allow.join(" or "));
+        Self { allow, ..Self::client(405, "invalid_request_error", message) }.with_code("method_not_allowed")
     }
 
     /// 413: the body is larger than `limit` bytes.
@@ -179,6 +251,25 @@ impl ApiError {
     pub fn rate_limited(message: impl Into<String>, retry_after_s: u64) -> Self {
         Self { retriable: true, ..Self::client(429, "throttling_error", message) }
             .with_retry_after(retry_after_s)
+    }
+
+    /// 429: a limit of the caller has no room.
+    #[must_use]
+    pub fn limit_reached(message: impl Into<String>, retry_after_s: u64, hit: LimitHit) -> Self {
+        let retriable = !hit.no_retry;
+        Self { limit: Some(Box::new(hit)), retriable, ..Self::rate_limited(message, retry_after_s) }
+    }
+
+    /// A budget of the caller is used up: 400, 422 or 429 as configured; `retry_after_s`: seconds until its window ends, if
+    /// it does.
+    #[must_use]
+    pub fn budget_exceeded(
+        status: u16,
+        message: impl Into<String>,
+        retry_after_s: Option<u64>,
+        hit: LimitHit,
+    ) -> Self {
+        Self { limit: Some(Box::new(hit)), retry_after_s, ..Self::client(status, "budget_exceeded", message) }
     }
 
     /// 429: every deployment of the model rests after failures (LiteLLM's status for it).
@@ -236,6 +327,18 @@ impl ApiError {
             .with_retry_after(seconds)
     }
 
+    /// 400: nobody knows what the model costs, and the operator serves only what is priced.
+    #[must_use]
+    pub fn model_without_pricing(model: &str) -> Self {
+        let message = format!(
+            "The model '{}' has no price, and this gateway serves only models whose price is known. Ask its operator.",
+            shown(model)
+        );
+        Self::client(400, "invalid_request_error", message)
+            .with_param("model")
+            .with_code("model_without_pricing")
+    }
+
     /// 401 (LiteLLM's status and words): no deployment of the model serves the request's tags, and none is the
     /// default. `tags` are the request's own.
     #[must_use]
@@ -274,6 +377,19 @@ impl ApiError {
         Self::gateway(503, "API keys cannot be verified right now. Try again shortly.").with_retry_after(1)
     }
 
+    /// 403: the key's `allowed_routes` do not name this one.
+    #[must_use]
+    pub fn route_not_allowed(path: &str) -> Self {
+        Self::client(403, "permission_error", format!("This key may not call {path} (`allowed_routes`)."))
+            .with_code("route_not_allowed")
+    }
+
+    /// 503: limits are enforced or nothing goes, and the counters do not answer.
+    #[must_use]
+    pub fn limits_unavailable() -> Self {
+        Self::gateway(503, "Limits cannot be checked right now. Try again shortly.").with_retry_after(1)
+    }
+
     /// 503: filter and sidecar speak different versions of their contract.
     #[must_use]
     pub fn version_mismatch(ours: u32, theirs: u32) -> Self {
@@ -302,15 +418,34 @@ impl ApiError {
             Some(code) => code.to_string(),
             None => self.status.to_string(),
         };
-        envelope(&self.message, &self.kind, self.param.as_deref(), Some(&code))
+        let Some(hit) = &self.limit else {
+            return envelope(&self.message, &self.kind, self.param.as_deref(), Some(&code));
+        };
+        let (limit, used) = (hit.shown(hit.limit), hit.shown(hit.used));
+        let remaining = hit.shown(hit.limit.saturating_sub(hit.used));
+        let used_name = if hit.money { "spend" } else { "used" };
+        let body = serde_json::json!({"error": {
+            "message": mask_secrets(&self.message), "type": self.kind, "param": self.param, "code": code,
+            "entity_type": hit.entity_type, "entity_id": mask_secrets(&hit.entity_id), "model": hit.model,
+            "limit_type": hit.limit_type, "window": hit.window, "limit": limit, used_name: used,
+            "remaining": remaining, "reset_at": hit.reset_at,
+        }});
+        body.to_string().into_bytes()
     }
 
-    /// Response headers: content type, and `retry-after` where it helps.
+    /// Response headers: content type, `retry-after` where it helps, and `x-should-retry: false` (OpenAI's libraries heed
+    /// it) where trying again does not.
     #[must_use]
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if let Some(seconds) = self.retry_after_s {
             headers.push(("retry-after", seconds.to_string()));
+        }
+        if !self.allow.is_empty() {
+            headers.push(("allow", self.allow.join(", ")));
+        }
+        if self.limit.as_ref().is_some_and(|hit| hit.no_retry) {
+            headers.push(("x-should-retry", "false".to_owned()));
         }
         headers
     }
@@ -357,50 +492,6 @@ fn shown(text: &str) -> String {
         out.push_str("...");
     }
     mask_secrets(&out)
-}
-
-/// Replaces what looks like an API key (`sk-` and at least 8 more key characters) by `sk-...last4`, and the token of
-/// `Bearer ...` and Google's keys likewise. Text without one is returned as it is.
-#[must_use]
-pub fn mask_secrets(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, mark, after)) = next_secret(rest) {
-        let is_key =
-            |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '+' | '/' | '=');
-        let length = after.find(|c| !is_key(c)).unwrap_or(after.len());
-        // The full stop of a sentence is not part of the key.
-        let length = after.get(..length).map_or(length, |token| token.trim_end_matches('.').len());
-        let (token, tail) = after.split_at_checked(length).unwrap_or((after, ""));
-        out.push_str(before);
-        out.push_str(mark);
-        let in_word = before.ends_with(|c: char| c.is_ascii_alphanumeric());
-        if is_secret(token, in_word || mark.ends_with(' ')) {
-            out.push_str("...");
-            out.push_str(token.get(token.len().saturating_sub(4)..).unwrap_or_default());
-        } else {
-            out.push_str(token);
-        }
-        rest = tail;
-    }
-    out.push_str(rest);
-    out
-}
-
-/// `doubtful`: what stands before is also found in prose (`task-force`, `Bearer authentication`), so that only what
-/// has a digit, or is very long, is a key.
-fn is_secret(token: &str, doubtful: bool) -> bool {
-    let digit = token.bytes().any(|byte| byte.is_ascii_digit());
-    token.len() >= 8 && (!doubtful || digit || token.len() >= 24)
-}
-
-/// Text before the next mark of a secret, the mark itself, and what follows it.
-fn next_secret(text: &str) -> Option<(&str, &str, &str)> {
-    const MARKS: [&str; 4] = ["sk-", "Bearer ", "bearer ", "AIza"];
-    let (at, mark) = MARKS.iter().filter_map(|mark| text.find(mark).map(|at| (at, *mark))).min()?;
-    let before = text.get(..at)?;
-    let end = at.checked_add(mark.len())?;
-    Some((before, text.get(at..end)?, text.get(end..)?))
 }
 
 #[cfg(test)]

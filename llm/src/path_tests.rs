@@ -12,6 +12,17 @@ fn every_spelling_is_the_same_endpoint() {
         ("chat/completions", Endpoint::ChatCompletions),
         ("completions", Endpoint::Completions),
         ("embeddings", Endpoint::Embeddings),
+        ("images/generations", Endpoint::ImagesGenerations),
+        ("images/edits", Endpoint::ImagesEdits),
+        ("images/variations", Endpoint::ImagesVariations),
+        ("audio/speech", Endpoint::AudioSpeech),
+        ("audio/transcriptions", Endpoint::AudioTranscriptions),
+        ("audio/translations", Endpoint::AudioTranslations),
+        ("moderations", Endpoint::Moderations),
+        ("rerank", Endpoint::Rerank),
+        ("files", Endpoint::Files),
+        ("batches", Endpoint::Batches),
+        ("realtime", Endpoint::Realtime),
     ] {
         for base in ["/", "/v1/", "/openai/v1/", "/openai/"] {
             for tail in ["", "/", "?a=b", "/?api-version=2024-10-21"] {
@@ -61,6 +72,58 @@ fn other_paths_are_nobodys() {
 }
 
 #[test]
+fn things_by_their_id() {
+    let of = |path: &str| {
+        Endpoint::parse(path).map(|parsed| (parsed.endpoint, parsed.rest.clone(), parsed.methods()))
+    };
+    for (path, endpoint, rest, methods) in [
+        ("/v1/files", Endpoint::Files, "", &["GET", "POST"][..]),
+        ("/v1/files/file-1?x", Endpoint::Files, "/file-1", &["GET", "DELETE"]),
+        ("/openai/files/file-1/content", Endpoint::Files, "/file-1/content", &["GET"]),
+        ("/batches", Endpoint::Batches, "", &["GET", "POST"]),
+        ("/batches/b_1/", Endpoint::Batches, "/b_1", &["GET"]),
+        ("/v1/batches/b_1/cancel", Endpoint::Batches, "/b_1/cancel", &["POST"]),
+        ("/v1/responses/r", Endpoint::StoredResponses, "/r", &["GET", "DELETE"]),
+        ("/v1/responses/r/cancel", Endpoint::StoredResponses, "/r/cancel", &["POST"]),
+        ("/v1/responses/r/input_items", Endpoint::StoredResponses, "/r/input_items", &["GET"]),
+        ("/v1/responses", Endpoint::Responses, "", &["POST"]),
+        ("/v1/realtime?model=m", Endpoint::Realtime, "", &["GET"]),
+        ("/v2/rerank", Endpoint::Rerank, "", &["POST"]),
+        ("/v1/chat/completions", Endpoint::ChatCompletions, "", &["POST"]),
+    ] {
+        assert_eq!(of(path), Some((endpoint, rest.to_owned(), methods)), "{path}");
+    }
+    for path in [
+        "/v1/files/..",
+        "/v1/files/%2e%2e/x",
+        "/v1/files/a/b",
+        "/v1/files//content",
+        "/v1/files/a/content/x",
+        "/v1/batches/a/content",
+        "/v1/realtime/x",
+        "/v2/files",
+        "/filesystem",
+    ] {
+        assert_eq!(parsed(path), None, "{path}");
+    }
+}
+
+#[test]
+fn a_query_may_name_the_model() {
+    for (path, model, rest) in [
+        ("/v1/files", None, ""),
+        ("/v1/files?model=a%2Fb&limit=1&x", Some("a/b"), "limit=1&x"),
+        ("/v1/realtime?api-version=1&deployment=g", Some("g"), ""),
+        ("/v1/realtime?model=&deployment=g", Some("g"), ""),
+        ("/v1/realtime?model=%zz", None, ""),
+        ("/v1/realtime?model=a%0Ab", None, ""),
+        ("/v1/realtime?a=1#model=x", None, "a=1"),
+    ] {
+        assert_eq!(model_of_query(path), (model.map(str::to_owned), rest.to_owned()), "{path}");
+    }
+}
+
+#[test]
 fn admin_paths_by_whole_segments() {
     for path in
         ["/key/generate", "/v1/models", "/models?x=1", "/models/gpt-4o", "/model/info", "/health/readiness"]
@@ -83,5 +146,6 @@ proptest! {
     fn any_path_is_safe(path in "\\PC*") {
         let _ = Endpoint::parse(&path);
         let _ = is_admin(&path);
+        let _ = model_of_query(&path);
     }
 }

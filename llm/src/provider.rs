@@ -1,18 +1,32 @@
 //! One table of providers: base URL, credential header, quirks.
 
+mod own_path;
+
 use serde::{Deserialize, Serialize};
+
+pub use own_path::path_of;
 
 use crate::contract::DeploymentMeta;
 use crate::path::{Endpoint, percent_encode};
 
 /// How a provider is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
     /// OpenAI itself, and anything that speaks its dialect at an `api_base` of its own.
+    #[default]
     Openai,
     /// Azure OpenAI: deployment in the path, `api-version`, `api-key` header.
     Azure,
+    Anthropic,
+    /// Amazon Bedrock: Converse, signed by Envoy or with a bearer key.
+    Bedrock,
+    /// Google AI Studio.
+    Gemini,
+    /// Google's models on Vertex AI.
+    Vertex,
+    /// Claude on Vertex AI.
+    VertexAnthropic,
 }
 
 /// One row of the table: how a `litellm_params.model` prefix is served.
@@ -36,6 +50,8 @@ pub struct ProviderInfo {
     pub key_optional: bool,
     /// Understands `stream_options.include_usage`.
     pub stream_options: bool,
+    /// Has `/responses`.
+    pub responses: bool,
     /// Path to use when `api_base` has none (LiteLLM users write Ollama's without `/v1`).
     pub default_path: &'static str,
 }
@@ -56,6 +72,7 @@ impl ProviderInfo {
             credential_prefix: "Bearer ",
             key_optional: false,
             stream_options: true,
+            responses: false,
             default_path: "",
         }
     }
@@ -86,6 +103,25 @@ impl ProviderInfo {
         row.base_env = &["AZURE_API_BASE"];
         row.credential_header = "api-key";
         row.credential_prefix = "";
+        row.responses = true;
+        row
+    }
+
+    /// A provider with a dialect of its own.
+    const fn own(
+        name: &'static str,
+        provider: Provider,
+        base_url: Option<&'static str>,
+        key_env: &'static [&'static str],
+        header: &'static str,
+    ) -> Self {
+        let mut row = Self::new(name, base_url, key_env);
+        row.provider = provider;
+        row.stream_options = false;
+        if !header.is_empty() {
+            row.credential_header = header;
+            row.credential_prefix = "";
+        }
         row
     }
 }
@@ -99,8 +135,10 @@ const TOGETHER_KEYS: &[&str] = &["TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY", "T
 const FIREWORKS_KEYS: &[&str] = &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"];
 const PERPLEXITY_KEYS: &[&str] = &["PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"];
 
-const OPENAI: ProviderInfo =
-    ProviderInfo::new("openai", Some("https://api.openai.com/v1"), OPENAI_KEY).base_env(OPENAI_BASE);
+const OPENAI: ProviderInfo = ProviderInfo {
+    responses: true,
+    ..ProviderInfo::new("openai", Some("https://api.openai.com/v1"), OPENAI_KEY).base_env(OPENAI_BASE)
+};
 
 /// Every known prefix. Mistral and Perplexity send usage unasked and do not document `stream_options`.
 pub const PROVIDERS: &[ProviderInfo] = &[
@@ -108,6 +146,35 @@ pub const PROVIDERS: &[ProviderInfo] = &[
     ProviderInfo { name: "text-completion-openai", ..OPENAI },
     ProviderInfo::azure("azure"),
     ProviderInfo::azure("azure_text"),
+    ProviderInfo::own(
+        "anthropic",
+        Provider::Anthropic,
+        Some("https://api.anthropic.com"),
+        &["ANTHROPIC_API_KEY"],
+        "x-api-key",
+    )
+    .base_env(&["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]),
+    // The host has the region in it; the key is a bearer key, or Envoy signs.
+    ProviderInfo::own("bedrock", Provider::Bedrock, None, &["AWS_BEARER_TOKEN_BEDROCK"], "")
+        .base_env(&["AWS_BEDROCK_RUNTIME_ENDPOINT"])
+        .local(),
+    ProviderInfo::own(
+        "gemini",
+        Provider::Gemini,
+        Some("https://generativelanguage.googleapis.com/v1beta"),
+        &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
+        "x-goog-api-key",
+    )
+    .base_env(&["GEMINI_API_BASE"])
+    .default_path("/v1beta"),
+    // Host and path have location and project in them; the token is made from a service account.
+    ProviderInfo::own("vertex_ai", Provider::Vertex, None, &[], "").base_env(&["VERTEXAI_API_BASE"]),
+    ProviderInfo::new(
+        "cohere",
+        Some("https://api.cohere.ai/compatibility/v1"),
+        &["COHERE_API_KEY", "CO_API_KEY"],
+    )
+    .base_env(&["COHERE_API_BASE"]),
     ProviderInfo::new("groq", Some("https://api.groq.com/openai/v1"), &["GROQ_API_KEY"])
         .base_env(&["GROQ_API_BASE"]),
     ProviderInfo::new("mistral", Some("https://api.mistral.ai/v1"), &["MISTRAL_API_KEY"])
@@ -169,6 +236,18 @@ pub fn split_model(model: &str) -> (&'static ProviderInfo, &str) {
         return (row, mark.filter(|_| row.provider == Provider::Azure).unwrap_or(name));
     }
     (&OPENAI, model)
+}
+
+/// Does the model refuse `max_tokens` and take `max_completion_tokens` in its place? OpenAI's reasoning models do, at
+/// OpenAI and Azure (whose deployments are told by their names only).
+#[must_use]
+pub fn wants_max_completion_tokens(meta: &DeploymentMeta) -> bool {
+    let model = meta.model.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let families = ["o1", "o3", "o4", "gpt-5", "gpt-6"];
+    let of = |family: &str| {
+        model.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.', '_']))
+    };
+    meta.responses && families.into_iter().any(of)
 }
 
 /// An `api_base` taken apart.
@@ -248,17 +327,81 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 
 /// `:path` of a request to a deployment, query included.
 #[must_use]
-pub fn request_path(meta: &DeploymentMeta, endpoint: Endpoint) -> String {
+pub fn request_path(meta: &DeploymentMeta, endpoint: Endpoint, stream: bool) -> String {
     let base = meta.base_path.trim_end_matches('/');
-    match meta.provider {
-        Provider::Openai => join(base, endpoint),
-        Provider::Azure => azure_path(meta, base, endpoint),
+    match (meta.provider, endpoint) {
+        // What is translated to chat goes where chat goes.
+        (Provider::Openai | Provider::Azure, Endpoint::Messages | Endpoint::CountTokens) => {
+            request_path(meta, Endpoint::ChatCompletions, stream)
+        }
+        (Provider::Openai | Provider::Azure, Endpoint::Responses) if !meta.responses => {
+            request_path(meta, Endpoint::ChatCompletions, stream)
+        }
+        (Provider::Openai, _) => join(base, endpoint.path()),
+        // Beside the deployments, not below one.
+        (Provider::Azure, Endpoint::Responses) => own_path::azure_responses(meta),
+        (Provider::Azure, _) => azure_path(meta, base, endpoint),
+        (Provider::Anthropic, _) => anthropic_path(base, endpoint),
+        (Provider::Bedrock, _) => bedrock_path(meta, base, endpoint, stream),
+        (Provider::Gemini | Provider::Vertex, _) => google_path(meta, base, endpoint, stream),
+        (Provider::VertexAnthropic, _) => {
+            let call = if stream { "streamRawPredict" } else { "rawPredict" };
+            format!("{base}/models/{}:{call}", model_segment(&meta.model))
+        }
     }
 }
 
+fn anthropic_path(base: &str, endpoint: Endpoint) -> String {
+    let messages = match base {
+        base if base.ends_with("/messages") => base.to_owned(),
+        base if base.ends_with("/v1") => format!("{base}/messages"),
+        base => format!("{base}/v1/messages"),
+    };
+    if endpoint == Endpoint::CountTokens { format!("{messages}/count_tokens") } else { messages }
+}
+
+/// A model id may be an ARN: one path segment whatever it holds.
+fn bedrock_path(meta: &DeploymentMeta, base: &str, endpoint: Endpoint, stream: bool) -> String {
+    let call = match (endpoint, stream) {
+        (Endpoint::Embeddings, _) => "invoke",
+        (_, true) => "converse-stream",
+        (_, false) => "converse",
+    };
+    format!("{base}/model/{}/{call}", percent_encode(&meta.model))
+}
+
+fn google_path(meta: &DeploymentMeta, base: &str, endpoint: Endpoint, stream: bool) -> String {
+    let call = match (endpoint, meta.provider, stream) {
+        (Endpoint::Embeddings, Provider::Gemini, _) => "batchEmbedContents",
+        (Endpoint::Embeddings, _, _) if embeds_content(&meta.model) => "embedContent",
+        (Endpoint::Embeddings, _, _) => "predict",
+        (_, _, true) => "streamGenerateContent?alt=sse",
+        (_, _, false) => "generateContent",
+    };
+    // An endpoint of the customer's own is known by its number.
+    let number = meta.provider == Provider::Vertex && meta.model.bytes().all(|byte| byte.is_ascii_digit());
+    let kind = if number { "endpoints" } else { "models" };
+    format!("{base}/{kind}/{}:{call}", model_segment(&meta.model))
+}
+
+/// Does Vertex serve this embedding model by `embedContent`? The first Gemini embeddings and the text models before them
+/// are asked by `predict`.
+#[must_use]
+pub fn embeds_content(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or_default();
+    name.contains("gemini")
+        && !name.starts_with("gemini-embedding-001")
+        && !name.starts_with("gemini-embedding-exp")
+}
+
+/// A model's name in a path; version marks (`claude-sonnet-4@20250514`) stay as they are.
+fn model_segment(model: &str) -> String {
+    percent_encode(model).replace("%40", "@")
+}
+
 /// The base with the endpoint after it, unless somebody configured the whole path already.
-fn join(base: &str, endpoint: Endpoint) -> String {
-    if base.ends_with(endpoint.path()) { base.to_owned() } else { format!("{base}{}", endpoint.path()) }
+fn join(base: &str, path: &str) -> String {
+    if base.ends_with(path) { base.to_owned() } else { format!("{base}{path}") }
 }
 
 /// Azure's two surfaces: by deployment with a dated `api-version`, or `/openai/v1`, which is OpenAI's own.
@@ -271,11 +414,11 @@ fn azure_path(meta: &DeploymentMeta, base: &str, endpoint: Endpoint) -> String {
             true => format!("{base}/v1"),
             false => format!("{base}/openai/v1"),
         };
-        let path = join(&root, endpoint);
+        let path = join(&root, endpoint.path());
         return if version == Some("preview") { format!("{path}?api-version=preview") } else { path };
     }
     let path = if base.contains("/openai/deployments/") {
-        join(base, endpoint)
+        join(base, endpoint.path())
     } else {
         let root = if base.ends_with("/openai") { base.to_owned() } else { format!("{base}/openai") };
         format!("{root}/deployments/{}{}", percent_encode(&meta.model), endpoint.path())

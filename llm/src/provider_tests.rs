@@ -13,8 +13,7 @@ pub(crate) fn meta(provider: Provider, base_path: &str, api_version: Option<&str
         base_path: base_path.into(),
         api_version: api_version.map(str::to_owned),
         stream_options: true,
-        headers: Vec::new(),
-        price: None,
+        ..DeploymentMeta::default()
     }
 }
 
@@ -58,9 +57,15 @@ fn openai_paths() {
         ("/a/v1/", "/a/v1/chat/completions"),
         ("/x/chat/completions", "/x/chat/completions"),
     ] {
-        assert_eq!(request_path(&meta(Provider::Openai, base, None), Endpoint::ChatCompletions), expected);
+        assert_eq!(
+            request_path(&meta(Provider::Openai, base, None), Endpoint::ChatCompletions, false),
+            expected
+        );
     }
-    assert_eq!(request_path(&meta(Provider::Openai, "/v1", None), Endpoint::Embeddings), "/v1/embeddings");
+    assert_eq!(
+        request_path(&meta(Provider::Openai, "/v1", None), Endpoint::Embeddings, false),
+        "/v1/embeddings"
+    );
 }
 
 #[test]
@@ -91,7 +96,7 @@ fn azure_paths() {
         ("/openai", Some("latest"), "/openai/v1/chat/completions"),
         ("", Some("preview"), "/openai/v1/chat/completions?api-version=preview"),
     ] {
-        let path = request_path(&meta(Provider::Azure, base, version), Endpoint::ChatCompletions);
+        let path = request_path(&meta(Provider::Azure, base, version), Endpoint::ChatCompletions, false);
         assert_eq!(path, expected, "{base} {version:?}");
     }
 }
@@ -126,6 +131,6 @@ proptest! {
         let _ = ApiBase::parse(&text);
         let _ = ApiBase::parse(&format!("https://{text}"));
         let _ = split_model(&text);
-        let _ = request_path(&meta(Provider::Azure, &text, Some(&text)), Endpoint::Embeddings);
+        let _ = request_path(&meta(Provider::Azure, &text, Some(&text)), Endpoint::Embeddings, false);
     }
 }

@@ -4,7 +4,12 @@ use serde_json::{Value, json};
 use super::*;
 
 fn options(injected_usage: bool) -> RewriteOptions {
-    RewriteOptions { client_model: "al\"ias".into(), want_usage: false, injected_usage, input_estimate: 9 }
+    RewriteOptions {
+        client_model: "al\"ias".into(),
+        injected_usage,
+        input_estimate: 9,
+        ..RewriteOptions::default()
+    }
 }
 
 /// Output of a stream given in pieces; what is in flight is checked to be bounded and truthful on the way.
@@ -185,4 +190,114 @@ proptest! {
         expected["model"] = json!("al\"ias");
         prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
     }
+}
+
+#[test]
+fn the_tier_that_was_given_is_part_of_the_usage() {
+    const USAGE: &str = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
+    let document = |text: &str, max: usize| {
+        let mut rewriter = JsonRewriter::with_max(RewriteOptions::default(), max);
+        rewriter.push(text.as_bytes(), true, &mut Vec::new());
+        rewriter.usage().map(|usage| usage.class)
+    };
+    for (tier, class) in [
+        ("\"flex\"", Class::Flex),
+        ("\"priority\"", Class::Priority),
+        ("\"batch\"", Class::Batch),
+        ("\"default\"", Class::Standard),
+        ("\"new\"", Class::Standard),
+        ("null", Class::Standard),
+        ("7", Class::Standard),
+    ] {
+        let text = format!(r#"{{"choices":[],{USAGE},"service_tier":{tier}}}"#);
+        assert_eq!(document(&text, 1_000), Some(class), "{tier}");
+        assert_eq!(document(&text, 10), Some(class), "{tier}, too large to be held");
+        let events = format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}}}}],\"service_tier\":{tier}}}\n\n\
+             data: {{\"choices\":[],{USAGE}}}\n\ndata: [DONE]\n\n"
+        );
+        let mut rewriter = StreamRewriter::new(RewriteOptions::default());
+        rewriter.push(events.as_bytes(), true, &mut Vec::new());
+        assert_eq!(rewriter.usage().map(|usage| (usage.class, usage.total)), Some((class, 5)), "{tier}");
+    }
+}
+
+/// The stream as the client sees it, in one piece and cut at every byte.
+fn streamed(body: &[u8], options: &RewriteOptions) -> (String, StreamRewriter) {
+    let run = |cut: usize| {
+        let mut rewriter = StreamRewriter::new(options.clone());
+        let mut out = Vec::new();
+        let (first, rest) = body.split_at(cut);
+        rewriter.push(first, false, &mut out);
+        rewriter.push(rest, true, &mut out);
+        (String::from_utf8(out).unwrap(), rewriter)
+    };
+    let whole = run(body.len());
+    for cut in 0..body.len() {
+        let (out, rewriter) = run(cut);
+        assert_eq!((out, rewriter.usage()), (whole.0.clone(), whole.1.usage()), "cut at {cut}");
+    }
+    whole
+}
+
+#[test]
+fn messages_pass_with_the_clients_model_and_both_counts() {
+    let body = concat!(
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"model\":\"claude-x\",",
+        "\"usage\":{\"input_tokens\":25,\"cache_read_input_tokens\":5,\"output_tokens\":1}}}\n\n",
+        "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":",
+        "{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},",
+        "\"usage\":{\"output_tokens\":15}}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    );
+    let (out, rewriter) = streamed(body.as_bytes(), &options(false));
+    assert_eq!(out, body.replace("claude-x", "al\\\"ias"));
+    let usage = rewriter.usage().unwrap();
+    assert_eq!((usage.prompt, usage.cached, usage.completion, usage.total), (30, 5, 15, 45));
+    assert!(rewriter.done());
+    assert_eq!(rewriter.finish_reason(), Some("end_turn"));
+}
+
+#[test]
+fn an_announced_answer_is_not_begun() {
+    let opening =
+        "data: {\"type\":\"message_start\",\"message\":{\"model\":\"m\"}}\n\ndata: {\"type\":\"ping\"}\n\n";
+    assert_eq!(StreamRewriter::first_event(opening.as_bytes(), false), FirstEvent::Incomplete);
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+    let FirstEvent::Error(error) =
+        StreamRewriter::first_event((opening.to_owned() + error).as_bytes(), false)
+    else {
+        panic!("no error");
+    };
+    assert_eq!(error.status, 503);
+    let created = "data: {\"type\":\"response.created\",\"response\":{\"model\":\"m\",\"error\":null}}\n\n";
+    assert_eq!(StreamRewriter::first_event(created.as_bytes(), false), FirstEvent::Incomplete);
+    let delta = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n";
+    assert_eq!(StreamRewriter::first_event((created.to_owned() + delta).as_bytes(), false), FirstEvent::Good);
+}
+
+#[test]
+fn responses_pass_with_the_clients_model() {
+    let body = concat!(
+        "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"model\":\"gpt-x\",\"error\":null}}\n\n",
+        "data: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n",
+        "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"gpt-x\",\"usage\":{\"input_tokens\":3,",
+        "\"input_tokens_details\":{\"cached_tokens\":1},\"output_tokens\":2,\"total_tokens\":5}}}\n\n",
+    );
+    let (out, rewriter) = streamed(body.as_bytes(), &options(false));
+    assert_eq!(out, body.replace("gpt-x", "al\\\"ias"));
+    let usage = rewriter.usage().unwrap();
+    assert_eq!((usage.prompt, usage.cached, usage.completion), (3, 1, 2));
+    assert!(rewriter.done());
+}
+
+#[test]
+fn an_error_in_a_chat_stream_is_followed_by_its_end() {
+    let body = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: {\"error\":{\"message\":\"broke\"}}\n\n";
+    let asked = RewriteOptions { done_mark: true, ..options(false) };
+    let (out, rewriter) = streamed(body.as_bytes(), &asked);
+    assert_eq!(out, format!("{body}data: [DONE]\n\n"));
+    assert!(rewriter.error_in_stream().is_some());
 }

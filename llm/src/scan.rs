@@ -10,9 +10,15 @@ use self::found::Found;
 use self::lexer::Lexer;
 
 mod cuts;
+mod field;
 mod found;
 mod gateway;
 mod lexer;
+pub mod multipart;
+mod needs;
+
+pub(crate) use gateway::{is_for_gateway, is_metadata_for_gateway};
+pub use multipart::{FormScan, Multipart};
 
 /// Bounds of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +27,32 @@ pub struct ScanLimits {
     pub max_depth: usize,
     /// Longest `model`, bytes as written in the body.
     pub max_model_bytes: usize,
-    /// Longest `user`, bytes as written in the body.
+    /// Longest `user` (and what stands for it), bytes as written in the body.
     pub max_user_bytes: usize,
+    /// The model is for the gateway alone: its member is among the cuts.
+    pub cut_model: bool,
 }
 
 impl Default for ScanLimits {
     fn default() -> Self {
-        Self { max_depth: 128, max_model_bytes: 1024, max_user_bytes: 1024 }
+        Self {
+            max_depth: 128,
+            max_model_bytes: 1024,
+            max_user_bytes: crate::wishes::MAX_USER,
+            cut_model: false,
+        }
     }
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Form {
+    /// A JSON object.
+    #[default]
+    Json,
+    Multipart(Box<Multipart>),
+    /// Nothing that is looked into, or none at all.
+    Opaque,
 }
 
 /// Why a body is refused. Always the client's fault: HTTP 400.
@@ -52,6 +76,7 @@ pub struct Scanned {
     /// `max_completion_tokens`, else `max_tokens`.
     pub max_tokens: Option<u64>,
     pub n: Option<u64>,
+    /// End user: `user`, else `safety_identifier`, else `metadata.user_id`.
     pub user: Option<String>,
     /// Bytes (decoded, UTF-8) of text in messages, prompt, input and tool declarations.
     pub text_bytes: u64,
@@ -68,11 +93,22 @@ pub struct Scanned {
     pub empty: bool,
     /// What the body asks of the gateway.
     pub wishes: Wishes,
+    /// `messages`, else `prompt` or `input`.
+    pub prompt_range: Option<Range<usize>>,
+    /// `no-log`, of the body or its `metadata`: nothing said is to be kept.
+    pub no_log: bool,
     /// Members that only the gateway understands, each with its comma, in order and apart: what is left without them
     /// is the same object. `metadata` goes as a whole when nothing of it is left.
     pub cuts: Vec<Range<usize>>,
+    /// What not every provider can do ([`crate::contract::Ask::needs`]).
+    pub needs: Vec<&'static str>,
+    /// From the key of `max_tokens` to its value, where there is no `max_completion_tokens`.
+    pub max_tokens_key: Option<Range<usize>>,
     /// Length of the body, bytes.
     pub len: usize,
+    pub form: Form,
+    /// Characters of `input` or `prompt`.
+    pub prompt_chars: u64,
 }
 
 /// Where `stream_options` stands.
@@ -87,6 +123,12 @@ pub struct StreamOptionsAt {
 }
 
 impl Scanned {
+    /// What is known of a body that is not looked into: its length.
+    #[must_use]
+    pub fn opaque(len: usize) -> Self {
+        Self { form: Form::Opaque, len, no_log: true, ..Self::default() }
+    }
+
     /// Estimate of the prompt in tokens, at least 1.
     #[must_use]
     pub fn input_tokens(&self) -> u64 {

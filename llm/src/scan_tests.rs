@@ -24,7 +24,7 @@ pub(crate) fn scan_pieces(body: &[u8], cuts: &[usize]) -> Result<Scanned, ScanEr
 #[test]
 fn everything_is_found() {
     let body = br#" { "model" : "gpt-\u0034o", "messages":[{"role":"user","content":"12345678"}],
-        "stream":true,"stream_options":{"x":1,"include_usage": true },"max_tokens":7,"n":2,"user":"u\n1"} "#;
+        "stream":true,"stream_options":{"x":1,"include_usage": true },"max_tokens":7,"n":2,"user":"u\u0031 1"} "#;
     let found = scan(body).unwrap();
     assert_eq!(found.model.as_deref(), Some("gpt-4o"));
     assert_eq!(&body[found.model_range.clone().unwrap()], br#""gpt-\u0034o""#);
@@ -34,7 +34,7 @@ fn everything_is_found() {
     assert_eq!(&body[options.include_usage.clone().unwrap()], b"true");
     assert_eq!(body[options.object_start.unwrap() - 1], b'{');
     assert!(found.stream && found.include_usage && !found.empty && !options.empty);
-    assert_eq!((found.max_tokens, found.n, found.user.as_deref()), (Some(7), Some(2), Some("u\n1")));
+    assert_eq!((found.max_tokens, found.n, found.user.as_deref()), (Some(7), Some(2), Some("u1 1")));
     assert_eq!((found.object_start, found.len), (2, body.len()));
     // "user" and "12345678".
     assert_eq!((found.text_bytes, found.input_tokens()), (12, 3));
@@ -262,4 +262,55 @@ proptest! {
             prop_assert!(ours.is_ok());
         }
     }
+}
+
+#[test]
+fn needs_are_what_differs_from_the_default() {
+    let needs = |body: &str| {
+        let mut scan = BodyScan::new(ScanLimits::default());
+        for byte in body.as_bytes() {
+            scan.feed(&[*byte]).unwrap();
+        }
+        scan.finish().unwrap().needs
+    };
+    let defaults = r#"{"n":1,"frequency_penalty":0,"presence_penalty":0.0,"logprobs":false,"top_logprobs":0,
+        "parallel_tool_calls":true,"seed":null,"logit_bias":null,"messages":[]}"#;
+    assert!(needs(defaults).is_empty());
+    let all = r#"{"n":2,"frequency_penalty":0.5,"seed":0,"logprobs":true,"logit_bias":{"1":2},"tools":[{}],
+        "parallel_tool_calls":false,"messages":[{"role":"user","content":[
+        {"type":"image_url","image_url":{"url":"https://a/b.png"}},{"type":"file","file":{"file_id":"f"}},
+        {"type":"input_audio","input_audio":{"data":"aa"}}]}]}"#;
+    let expected = [
+        "n",
+        "frequency_penalty",
+        "seed",
+        "logprobs",
+        "logit_bias",
+        "tools",
+        "parallel_tool_calls",
+        "content.url",
+        "content.file_id",
+        "content.input_audio",
+    ];
+    assert_eq!(needs(all), expected);
+    let inline = r#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aa"}}]}],
+        "tool_note":{"url":"https://not.content/"}}"#;
+    assert!(needs(inline).is_empty());
+    let responses = r#"{"input":[{"role":"user","content":[{"type":"input_image","image_url":"http://a/b"}]}],"background":true}"#;
+    assert_eq!(needs(responses), ["content.url", "background"]);
+}
+
+#[test]
+fn the_key_of_max_tokens_is_found_up_to_its_value() {
+    let scanned = |body: &str| {
+        let mut scan = BodyScan::new(ScanLimits::default());
+        scan.feed(body.as_bytes()).unwrap();
+        scan.finish().unwrap()
+    };
+    let body = r#"{"a":1, "max_tok\u0065ns" : 12,"metadata":{"max_tokens":3}}"#;
+    let found = scanned(body);
+    assert_eq!(found.max_tokens_key.map(|range| &body[range]), Some(r#""max_tok\u0065ns" : "#));
+    assert_eq!(found.max_tokens, Some(12));
+    assert_eq!(scanned(r#"{"max_tokens":1,"max_completion_tokens":2}"#).max_tokens_key, None);
+    assert_eq!(scanned(r#"{"max_tokens":null}"#).max_tokens_key, None);
 }

@@ -1,77 +1,110 @@
-//! Token usage, verbatim from the provider or estimated and marked so.
+//! What an answer used, verbatim from the provider or estimated and marked so.
+
+mod counting;
+mod read;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-/// Tokens of one attempt. `prompt` includes cached and audio parts, `completion` includes reasoning (OpenAI's
-/// own counting), so that nothing is counted twice.
+use crate::price::Class;
+
+pub use counting::Counting;
+
+/// What one attempt used. `prompt` includes cached, written, audio, image and video parts, `completion` includes
+/// reasoning and the others (OpenAI's own counting), so that nothing is counted twice. What most answers do not have is
+/// written only where it is not 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     pub prompt: u64,
     pub completion: u64,
     /// Provider's own total; may differ from the sum.
     pub total: u64,
-    #[serde(default)]
+    /// Prompt tokens read from the provider's cache.
     pub cached: u64,
-    #[serde(default)]
+    /// Prompt tokens written to it, for however long.
     pub cache_creation: u64,
-    #[serde(default)]
     pub reasoning: u64,
-    #[serde(default)]
     pub audio_in: u64,
-    #[serde(default)]
     pub audio_out: u64,
     /// Counted by us, not by the provider (no usage sent, or the client left early).
-    #[serde(default)]
     pub estimated: bool,
+    /// Those of `cache_creation` that stay for an hour.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_creation_1h: u64,
+    /// Those of `cached` that are audio.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audio_cached: u64,
+    /// Those of `cached` that are images.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub image_cached: u64,
+    /// Tokens of images, like `audio_in` and `audio_out`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub image_in: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub image_out: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub video_in: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub video_out: u64,
+    /// Tokens of cited sources, beside prompt and completion.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub citations: u64,
+    /// Web searches.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub searches: u64,
+    #[serde(skip_serializing_if = "SearchSize::is_medium")]
+    pub search_size: SearchSize,
+    /// Milliseconds of audio that were read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audio_ms: u64,
+    /// Milliseconds of video that were read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub video_ms: u64,
+    /// Milliseconds of audio or video that were made.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub made_ms: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub chars_in: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub chars_out: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images_in: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images_out: u64,
+    /// Search units of a reranking.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub queries: u64,
+    /// Pages that were read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pages: u64,
+    /// Class of service that the provider says it gave.
+    #[serde(skip_serializing_if = "Class::is_standard")]
+    pub class: Class,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// How much context a web search was given (`search_context_size`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchSize {
+    Low,
+    #[default]
+    Medium,
+    High,
+}
+
+impl SearchSize {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_medium(&self) -> bool {
+        *self == Self::Medium
+    }
 }
 
 impl Usage {
-    /// Reads OpenAI's `usage` object. `None` when it is not an object or says nothing of tokens.
-    ///
-    /// Tolerant, because a bill must not depend on a provider's taste: null, missing, float and string numbers are
-    /// taken for what they mean, negative ones for 0.
-    #[must_use]
-    pub fn parse(json: &[u8]) -> Option<Self> {
-        Self::from_value(&serde_json::from_slice(json).ok()?)
-    }
-
-    /// As [`Usage::parse`], from a value already parsed.
-    #[must_use]
-    pub fn from_value(value: &Value) -> Option<Self> {
-        let object = value.as_object()?;
-        let names = ["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens"];
-        if !names.iter().any(|name| object.get(*name).is_some_and(|value| !value.is_null())) {
-            return None;
-        }
-        let first = |names: [&str; 2]| names.iter().find_map(|name| count(object.get(*name)));
-        let prompt_details = details(object, ["prompt_tokens_details", "input_tokens_details"]);
-        let completion_details = details(object, ["completion_tokens_details", "output_tokens_details"]);
-        let detail = |details: Option<&Value>, name: &str| count(details.and_then(|value| value.get(name)));
-
-        let total = count(object.get("total_tokens"));
-        let completion = first(["completion_tokens", "output_tokens"]);
-        // Embeddings have no completion; some servers send the total alone.
-        let prompt = first(["prompt_tokens", "input_tokens"])
-            .unwrap_or_else(|| total.unwrap_or(0).saturating_sub(completion.unwrap_or(0)));
-        let completion = completion.unwrap_or(0);
-        Some(Self {
-            prompt,
-            completion,
-            total: total.unwrap_or_else(|| prompt.saturating_add(completion)),
-            cached: detail(prompt_details, "cached_tokens")
-                .or_else(|| count(object.get("prompt_cache_hit_tokens")))
-                .unwrap_or(0),
-            cache_creation: detail(prompt_details, "cache_write_tokens")
-                .or_else(|| detail(prompt_details, "cache_creation_tokens"))
-                .unwrap_or(0),
-            reasoning: detail(completion_details, "reasoning_tokens").unwrap_or(0),
-            audio_in: detail(prompt_details, "audio_tokens").unwrap_or(0),
-            audio_out: detail(completion_details, "audio_tokens").unwrap_or(0),
-            estimated: false,
-        })
-    }
-
     /// An estimate, marked as one.
     #[must_use]
     pub fn estimate(prompt: u64, completion: u64) -> Self {
@@ -83,32 +116,55 @@ impl Usage {
             ..Self::default()
         }
     }
-}
 
-fn details<'a>(object: &'a serde_json::Map<String, Value>, names: [&str; 2]) -> Option<&'a Value> {
-    names.iter().find_map(|name| object.get(*name).filter(|value| value.is_object()))
-}
-
-/// A count of tokens in whatever form; `None` for null, missing and what is no number.
-fn count(value: Option<&Value>) -> Option<u64> {
-    match value? {
-        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().map(whole)),
-        Value::String(text) => {
-            let text = text.trim();
-            text.parse::<u64>().ok().or_else(|| text.parse::<f64>().ok().map(whole))
+    /// A later count of the same answer over an earlier one: Anthropic counts the prompt at the beginning of a stream and
+    /// the answer at its end, and repeats the prompt there only sometimes.
+    #[must_use]
+    pub fn over(self, before: &Self) -> Self {
+        if self.prompt > 0 || before.prompt == 0 {
+            return self;
         }
-        _ => None,
+        let (completion, reasoning, searches) = (self.completion, self.reasoning, self.searches);
+        Self { completion, reasoning, searches, total: before.prompt.saturating_add(completion), ..*before }
     }
-}
 
-/// Rounded; NaN and negative numbers are 0, what is too large is the largest.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "float to integer casts saturate, which is what is wanted"
-)]
-fn whole(number: f64) -> u64 {
-    number.round() as u64
+    /// The sum of two, as a ledger row has it for several attempts, and a session for its answers. Class and size are the
+    /// first one's.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        let sum = |pick: fn(&Self) -> u64| pick(&self).saturating_add(pick(other));
+        Self {
+            prompt: sum(|u| u.prompt),
+            completion: sum(|u| u.completion),
+            total: sum(|u| u.total),
+            cached: sum(|u| u.cached),
+            cache_creation: sum(|u| u.cache_creation),
+            reasoning: sum(|u| u.reasoning),
+            audio_in: sum(|u| u.audio_in),
+            audio_out: sum(|u| u.audio_out),
+            estimated: self.estimated || other.estimated,
+            cache_creation_1h: sum(|u| u.cache_creation_1h),
+            audio_cached: sum(|u| u.audio_cached),
+            image_cached: sum(|u| u.image_cached),
+            image_in: sum(|u| u.image_in),
+            image_out: sum(|u| u.image_out),
+            video_in: sum(|u| u.video_in),
+            video_out: sum(|u| u.video_out),
+            citations: sum(|u| u.citations),
+            searches: sum(|u| u.searches),
+            search_size: self.search_size,
+            audio_ms: sum(|u| u.audio_ms),
+            video_ms: sum(|u| u.video_ms),
+            made_ms: sum(|u| u.made_ms),
+            chars_in: sum(|u| u.chars_in),
+            chars_out: sum(|u| u.chars_out),
+            images_in: sum(|u| u.images_in),
+            images_out: sum(|u| u.images_out),
+            queries: sum(|u| u.queries),
+            pages: sum(|u| u.pages),
+            class: self.class,
+        }
+    }
 }
 
 #[cfg(test)]

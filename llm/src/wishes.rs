@@ -22,6 +22,30 @@ const DISABLE_FALLBACKS: &str = "x-litellm-disable-fallbacks";
 /// Every header that [`from_headers`] reads, in lower case.
 pub const HEADERS: [&str; 6] = [TIMEOUT, STREAM_TIMEOUT, NUM_RETRIES, TAGS, SESSION, DISABLE_FALLBACKS];
 
+/// Headers that name the end user, in LiteLLM's order, before those of the configuration.
+pub const END_USER_HEADERS: [&str; 2] = ["x-litellm-customer-id", "x-litellm-end-user-id"];
+/// Longest name of an end user, bytes.
+pub const MAX_USER: usize = 1024;
+
+/// The end user that a header names.
+///
+/// # Errors
+/// 400 naming the header when it is too long or has control characters.
+pub fn end_user(header: &str, value: &str) -> Result<String, ApiError> {
+    let what = if value.len() > MAX_USER {
+        format!("longer than {MAX_USER} bytes")
+    } else if value.chars().any(char::is_control) {
+        CONTROL.to_owned()
+    } else {
+        return Ok(value.to_owned());
+    };
+    Err(ApiError::invalid_request(format!("Invalid value for header '{header}': {what}."), None)
+        .with_param(header.to_owned()))
+}
+
+/// What is wrong with text that databases and logs may not carry.
+pub(crate) const CONTROL: &str = "has a control character";
+
 /// Adds what the headers ask for to what the body asked for. `header` finds a header's value by its lower-case name.
 ///
 /// A header wins over the body; only tags are joined, each once. A header without a value says nothing.
@@ -51,6 +75,9 @@ pub fn from_headers<'a>(
     if let Some(value) = find(SESSION) {
         if value.len() > MAX_TEXT {
             return Err(refused(SESSION, &too_long()));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(refused(SESSION, CONTROL));
         }
         wishes.session = Some(value.to_owned());
     }
@@ -90,6 +117,9 @@ pub(crate) fn milliseconds(text: &str) -> Result<u64, &'static str> {
 pub(crate) fn add_tag(tags: &mut Vec<String>, tag: &str) -> Result<(), String> {
     if tag.len() > MAX_TEXT {
         return Err(too_long());
+    }
+    if tag.chars().any(char::is_control) {
+        return Err(CONTROL.to_owned());
     }
     if tag.is_empty() || tags.iter().any(|known| known == tag) {
         return Ok(());

@@ -27,6 +27,7 @@ fn options(injected_usage: bool) -> RewriteOptions {
         want_usage: !injected_usage,
         injected_usage,
         input_estimate: 40,
+        ..RewriteOptions::default()
     }
 }
 

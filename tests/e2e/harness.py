@@ -69,9 +69,10 @@ def base_config():
 class Gateway:
     """A stack with its stores, and what tests do with it."""
 
-    def __init__(self, name, backend, change=None, concurrency=2, config=None, sibling=None):
+    def __init__(self, name, backend, change=None, concurrency=2, config=None, sibling=None, log=False, durable=False):
         """`change` edits the configuration (`config`, else the main suite's). A replica shares its sibling's stores,
-        provider and master key."""
+        provider and master key. With `log` the provider keeps its own books, with
+        `durable` Redis its data."""
         self.folder = LOCAL / "run" / "e2e" / f"{name}-{backend.replace('+', '-')}"
         self.backend, self.keys, self.sibling = backend, [], sibling
         self.redis = self.postgres = None
@@ -81,7 +82,7 @@ class Gateway:
             environment["LITELLM_MASTER_KEY"] = sibling.master_key
         if backend != "embedded":
             if not sibling:
-                self.redis, self.postgres = Redis(self.folder).start(), Postgres(self.folder).start()
+                self.redis, self.postgres = Redis(self.folder, durable).start(), Postgres(self.folder).start()
             config["general_settings"]["database_url"] = "${DATABASE_URL}"
             config["router_settings"].update(
                 redis_host="os.environ/REDIS_HOST", redis_port="os.environ/REDIS_PORT",
@@ -95,7 +96,7 @@ class Gateway:
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         self.stack = Stack(path, stack_folder, environment=environment, concurrency=concurrency,
-                           provider=sibling and sibling.provider)
+                           provider=sibling and sibling.provider, provider_log=log)
 
     def __enter__(self):
         try:

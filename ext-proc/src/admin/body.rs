@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::MAX_BODY;
 
 /// The fields of a JSON object; each is taken once, what is left is unknown.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -42,8 +42,35 @@ impl Fields {
         }
     }
 
+    /// The fields of an object that is a part of a body.
+    pub(super) fn of(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
+    /// Is the field there, be it null?
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Sets a field that is not there.
+    pub(super) fn default(&mut self, name: &str, value: &Value) {
+        if self.0.get(name).is_none_or(Value::is_null) {
+            self.0.insert(name.to_owned(), value.clone());
+        }
+    }
+
+    /// Has everything been taken?
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Looks at a field.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
     /// Takes a field; null is absent.
-    fn take(&mut self, name: &str) -> Option<Value> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
@@ -108,6 +135,24 @@ impl Fields {
         list.into_iter().map(text).collect::<Result<_, _>>().map(Some)
     }
 
+    /// A list of objects, or one object.
+    pub(super) fn objects(&mut self, name: &'static str, most: usize) -> Result<Option<Vec<Self>>, ApiError> {
+        let list = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::Array(list)) => list,
+            Some(one @ Value::Object(_)) => vec![one],
+            Some(other) => return Err(wrong_type(name, "a list of objects", &other)),
+        };
+        if list.len() > most {
+            return Err(refused(name, &format!("may have {most} entries at most")));
+        }
+        let object = |value: Value| match value {
+            Value::Object(map) => Ok(Self(map)),
+            other => Err(wrong_type(name, "a list of objects", &other)),
+        };
+        list.into_iter().map(object).collect::<Result<_, _>>().map(Some)
+    }
+
     pub(super) fn object(&mut self, name: &'static str) -> Result<Option<Map<String, Value>>, ApiError> {
         match self.take(name) {
             None => Ok(None),
@@ -116,9 +161,9 @@ impl Fields {
         }
     }
 
-    /// What nobody took, nulls left out.
+    /// What nobody took, nulls included.
     pub(super) fn rest(self) -> impl Iterator<Item = (String, Value)> {
-        self.0.into_iter().filter(|(_, value)| !value.is_null())
+        self.0.into_iter()
     }
 }
 
@@ -128,7 +173,7 @@ pub(super) fn refused(name: &'static str, why: &str) -> ApiError {
 }
 
 /// 422 as LiteLLM answers: the field has another type.
-fn wrong_type(name: &'static str, wanted: &str, got: &Value) -> ApiError {
+pub(super) fn wrong_type(name: &'static str, wanted: &str, got: &Value) -> ApiError {
     let message = format!("`{name}` must be {wanted}, not {}.", name_of(got));
     let mut error = ApiError::invalid_request(message, Some(name));
     error.status = 422;

@@ -3,12 +3,14 @@
 use attache_llm::contract::{self, Ask, MASTER_KEY_HASH, Wishes};
 use attache_llm::path::Endpoint;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::Admin;
+use super::access::Actor;
+use super::key_change::with_alias;
+use super::keys::hash_of;
 use super::reply::{Failure, not_found, private_json};
 use crate::routing::explain;
 
@@ -31,9 +33,8 @@ pub(super) struct Question {
 pub(super) async fn get(
     State(admin): State<Admin>,
     Query(question): Query<Question>,
-    headers: HeaderMap,
+    _: Actor,
 ) -> Result<Response, Failure> {
-    admin.master(&headers, "/router/explain").await?;
     let ask = ask(&admin, &question).await?;
     let snapshot = admin.state.snapshot.load_full();
     let explanation = explain(&admin.state.routing.context(snapshot, &*admin.state.keys), &ask).await?;
@@ -65,6 +66,7 @@ async fn ask(admin: &Admin, question: &Question) -> Result<Ask, Failure> {
         input_tokens,
         max_tokens: None,
         n: None,
+        needs: Vec::new(),
         user: None,
         wishes: Wishes {
             tags: tags.map(str::to_owned).collect(),
@@ -81,10 +83,9 @@ async fn key(admin: &Admin, named: &str) -> Result<String, Failure> {
     if named.is_empty() || named == MASTER_KEY_HASH {
         return Ok(MASTER_KEY_HASH.to_owned());
     }
-    if admin.state.database.key(named).await?.is_some() {
-        return Ok(named.to_owned());
+    if let Some(key) = admin.resolve(&hash_of(named)).await? {
+        return Ok(key.id);
     }
-    let found = admin.state.database.hashes_of_aliases(&[named.to_owned()]).await?;
-    let hash = found.into_iter().next().map(|(_, hash)| hash);
-    hash.ok_or_else(|| not_found("No key has this hash or alias.".to_owned(), "key"))
+    let found = with_alias(admin, named).await?;
+    found.map(|key| key.id).ok_or_else(|| not_found("No key has this hash or alias.".to_owned(), "key"))
 }

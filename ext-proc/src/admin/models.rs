@@ -1,4 +1,4 @@
-//! `/v1/models` and `/model/info`.
+//! `/v1/models`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,15 +6,21 @@ use std::sync::Arc;
 use attache_llm::error::ApiError;
 use attache_llm::wildcard;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json as object};
 
 use super::Admin;
-use super::reply::{Failure, json};
-use crate::keys::Caller;
+use super::access::forbidden;
+use super::reply::{Failure, json, not_found};
+use crate::entity::{EntityKind, EntityRef, Holder};
+use crate::keys::{Caller, RouteGroup, route_allowed};
+use crate::limits::lists;
 use crate::routing::{Access, Deployment, Group, Snapshot};
+
+/// When every model was created, as Anthropic's shape wants it: the same constant as in OpenAI's.
+const CREATED_AT: &str = "2023-02-28T18:56:42Z";
 
 /// One entry of OpenAI's list. `created` and `owned_by` are constants, as in LiteLLM: a gateway knows neither.
 #[derive(Serialize)]
@@ -44,17 +50,19 @@ fn wildcard_of<'a>(model: &str, snapshot: &'a Snapshot) -> Option<&'a Arc<Group>
     snapshot.wildcards.iter().find(|group| wildcard::matches(&group.name, model))
 }
 
-fn access(caller: &Caller) -> Access<'_> {
-    match caller {
-        Caller::Master => Access::everything(),
-        Caller::Key(row) => Access::of(&row.key.models),
-    }
+/// Every list of models that binds the caller, and the team's if one is asked for.
+pub(super) fn access<'a>(caller: &'a Caller, team: Option<&'a Holder>) -> Access<'a> {
+    let own = match caller {
+        Caller::Master => Vec::new(),
+        Caller::Key(principal) => lists(principal),
+    };
+    let team = team.map(|team| team.entity.settings.models.as_slice());
+    Access::of_all(own.into_iter().map(|list| list.models).chain(team))
 }
 
 /// Groups and aliases that the caller may name. Patterns are listed as they are: what they stand for is the provider's
 /// to say.
-fn usable(caller: &Caller, snapshot: &Snapshot) -> BTreeSet<String> {
-    let access = access(caller);
+pub(super) fn usable(access: &Access<'_>, snapshot: &Snapshot) -> BTreeSet<String> {
     let groups =
         snapshot.groups.iter().filter(|(name, group)| access.allows(name, Some(group))).map(|(name, _)| name);
     // A list may name the alias or the group behind it.
@@ -71,6 +79,51 @@ fn usable(caller: &Caller, snapshot: &Snapshot) -> BTreeSet<String> {
 pub(super) struct Wanted {
     include_model_access_groups: String,
     only_model_access_groups: String,
+    /// Only the models of this team.
+    team_id: String,
+}
+
+/// The caller of a route that works on while the database is away: from the cache, with the key's `allowed_routes`.
+pub(super) async fn known_caller(
+    admin: &Admin,
+    headers: &HeaderMap,
+    route: &str,
+    path: &str,
+) -> Result<Caller, Failure> {
+    let caller = admin.caller(headers).await?;
+    let allowed = caller.key().map_or(&[][..], |key| &key.settings.allowed_routes);
+    match route_allowed(allowed, path, RouteGroup::of(route)) {
+        true => Ok(caller),
+        false => Err(forbidden(&format!("This key may not call {route} (`allowed_routes`).")).into()),
+    }
+}
+
+/// The team that is asked for, if the caller may ask.
+async fn team(admin: &Admin, caller: &Caller, id: &str) -> Result<Option<Holder>, Failure> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let team = admin.state.keys.holder(&EntityRef::new(EntityKind::Team, id)).await?;
+    let admin_role = matches!(caller.role(), Some("proxy_admin" | "proxy_admin_viewer"));
+    let member =
+        admin_role || caller.team_id() == Some(id) || admin.state.keys.team_role(caller, id).await?.is_some();
+    match team {
+        Some(team) if member => Ok(Some(team)),
+        None if admin_role => Err(not_found(format!("There is no team {id:?}."), "team_id")),
+        _ => Err(forbidden("You are no member of this team.").into()),
+    }
+}
+
+/// Anthropic's list of models.
+fn anthropic(ids: &BTreeSet<String>) -> Value {
+    let model =
+        |id: &String| object!({"type": "model", "id": id, "display_name": id, "created_at": CREATED_AT});
+    object!({
+        "data": ids.iter().map(model).collect::<Vec<_>>(),
+        "has_more": false,
+        "first_id": ids.first(),
+        "last_id": ids.last(),
+    })
 }
 
 pub(super) fn yes(text: &str) -> bool {
@@ -87,16 +140,21 @@ fn access_groups(usable: &BTreeSet<String>, snapshot: &Snapshot) -> BTreeSet<Str
 pub(super) async fn list(
     State(admin): State<Admin>,
     Query(wanted): Query<Wanted>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let caller = admin.caller(&headers).await?;
+    let caller = known_caller(&admin, &headers, "/v1/models", uri.path()).await?;
+    let team = team(&admin, &caller, &wanted.team_id).await?;
     let snapshot = admin.state.snapshot.load_full();
-    let mut ids = usable(&caller, &snapshot);
+    let mut ids = usable(&access(&caller, team.as_ref()), &snapshot);
     let groups = access_groups(&ids, &snapshot);
     let only = yes(&wanted.only_model_access_groups);
     ids.retain(|id| !snapshot.hidden.contains(id) && !only);
     if only || yes(&wanted.include_model_access_groups) {
         ids.extend(groups);
+    }
+    if headers.contains_key("anthropic-version") {
+        return Ok(json(StatusCode::OK, &anthropic(&ids)));
     }
     let data: Vec<_> = ids.iter().map(|id| Model::new(id, &snapshot)).collect();
     Ok(json(StatusCode::OK, &object!({"data": data, "object": "list"})))
@@ -104,26 +162,22 @@ pub(super) async fn list(
 
 pub(super) async fn one(
     State(admin): State<Admin>,
+    uri: Uri,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let caller = admin.caller(&headers).await?;
+    let caller = known_caller(&admin, &headers, "/v1/models/{*id}", uri.path()).await?;
     let snapshot = admin.state.snapshot.load_full();
-    let behind_wildcard =
-        || wildcard_of(&id, &snapshot).is_some_and(|group| access(&caller).allows(&id, Some(group)));
-    if !usable(&caller, &snapshot).contains(&id) && !behind_wildcard() {
+    let access = access(&caller, None);
+    let behind_wildcard = || wildcard_of(&id, &snapshot).is_some_and(|group| access.allows(&id, Some(group)));
+    if !usable(&access, &snapshot).contains(&id) && !behind_wildcard() {
         return Err(ApiError::model_not_found(&id).into());
     }
+    if headers.contains_key("anthropic-version") {
+        let model = object!({"type": "model", "id": id, "display_name": id, "created_at": CREATED_AT});
+        return Ok(json(StatusCode::OK, &model));
+    }
     Ok(json(StatusCode::OK, &Model::new(&id, &snapshot)))
-}
-
-pub(super) async fn info(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Failure> {
-    admin.master(&headers, "/model/info").await?;
-    let snapshot = admin.state.snapshot.load_full();
-    let mut deployments: Vec<_> = snapshot.deployments.values().collect();
-    deployments.sort_by(|a, b| (&a.meta.group, &a.meta.id).cmp(&(&b.meta.group, &b.meta.id)));
-    let data: Vec<Value> = deployments.into_iter().map(|deployment| describe(deployment)).collect();
-    Ok(json(StatusCode::OK, &object!({"data": data})))
 }
 
 /// The provider as its enum is written (`openai`, `azure`).
@@ -135,46 +189,4 @@ pub(super) fn provider_name(deployment: &Deployment) -> String {
 pub(super) fn api_base(deployment: &Deployment) -> String {
     let scheme = if deployment.tls { "https" } else { "http" };
     format!("{scheme}://{}{}", deployment.meta.authority, deployment.meta.base_path)
-}
-
-/// A deployment without its credential, and without header values, which may hold one.
-fn describe(deployment: &Deployment) -> Value {
-    let meta = &deployment.meta;
-    let name = provider_name(deployment);
-    // Femto-dollars are 1e-15 $.
-    #[expect(clippy::cast_precision_loss, reason = "shown as LiteLLM shows prices, not calculated with")]
-    let dollars = |femto: u64| femto as f64 / 1e15;
-    let price = meta.price.as_ref();
-    object!({
-        "model_name": meta.group,
-        "litellm_params": {
-            "model": format!("{name}/{}", meta.model),
-            "api_base": api_base(deployment),
-            "api_version": meta.api_version,
-            "rpm": deployment.rpm,
-            "tpm": deployment.tpm,
-            "weight": deployment.weight,
-            "order": deployment.order,
-            "tags": deployment.tags,
-            "max_parallel_requests": deployment.max_parallel,
-            "region_name": deployment.region,
-            "num_retries": deployment.num_retries,
-            "cooldown_time": deployment.cooldown.map(|t| t.as_secs_f64()),
-            "timeout": deployment.timeout.map(|t| t.as_secs_f64()),
-            "stream_timeout": deployment.stream_timeout.map(|t| t.as_secs_f64()),
-        },
-        "model_info": {
-            "id": meta.id,
-            "db_model": false,
-            "key": meta.model,
-            "mode": deployment.mode,
-            "access_groups": deployment.access_groups,
-            "max_input_tokens": deployment.max_input_tokens,
-            "litellm_provider": name,
-            "input_cost_per_token": price.map(|p| dollars(p.input)),
-            "output_cost_per_token": price.map(|p| dollars(p.output)),
-            "cache_read_input_token_cost": price.and_then(|p| p.cache_read).map(dollars),
-            "cache_creation_input_token_cost": price.and_then(|p| p.cache_creation).map(dollars),
-        },
-    })
 }

@@ -11,6 +11,13 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(super) struct Failure(ApiError);
 
+impl Failure {
+    /// What the caller is told.
+    pub(super) fn message(&self) -> String {
+        self.0.message.clone()
+    }
+}
+
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self(error)

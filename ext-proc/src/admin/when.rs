@@ -41,6 +41,14 @@ pub(super) fn expiry(duration: &str, now_ms: u64) -> Option<u64> {
     (end <= limit).then(|| u64::try_from(end.unix_timestamp_nanos() / 1_000_000).ok())?
 }
 
+/// A moment as clients write it: RFC 3339, the same without an offset (UTC), or a day; Unix milliseconds.
+pub(super) fn moment(text: &str) -> Option<u64> {
+    let text = text.trim().replacen(' ', "T", 1);
+    let tries = [text.clone(), format!("{text}Z"), format!("{text}T00:00:00Z")];
+    let time = tries.iter().find_map(|text| OffsetDateTime::parse(text, &Rfc3339).ok())?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
 /// The same day `months` later, or the last day of a shorter month.
 fn add_months(from: OffsetDateTime, months: i64) -> Option<OffsetDateTime> {
     let month = i64::from(u8::from(from.month())) - 1;
@@ -68,6 +76,19 @@ mod tests {
         assert_eq!(end("30d").unwrap(), "2026-03-02T12:00:00Z");
         assert_eq!(end("1mo").unwrap(), "2026-02-28T12:00:00Z");
         assert_eq!(end("12mo").unwrap(), "2027-01-31T12:00:00Z");
+    }
+
+    #[test]
+    fn moments_are_read_with_and_without_an_offset() {
+        let noon = Some(NOW);
+        assert_eq!(moment("2026-01-31T12:00:00Z"), noon);
+        assert_eq!(moment("2026-01-31T13:00:00+01:00"), noon);
+        assert_eq!(moment("2026-01-31T12:00:00.000"), noon);
+        assert_eq!(moment("2026-01-31 12:00:00"), noon);
+        assert_eq!(moment("2026-01-31"), Some(NOW - 12 * 3_600_000));
+        for text in ["", "tomorrow", "2026-13-01", "1769860800", "1900-01-01"] {
+            assert_eq!(moment(text), None, "{text}");
+        }
     }
 
     #[test]

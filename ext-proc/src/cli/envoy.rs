@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{ConfigFlag, DataDir};
 use crate::config::{self, Config, Env};
-use crate::envoy::bootstrap::{self, BootstrapOptions, ListenerTls, SidecarAddress};
+use crate::envoy::bootstrap::{self, BootstrapOptions, Jwks, ListenerTls, SidecarAddress, Tokens};
 use crate::prices::PriceTable;
 use crate::routing::Snapshot;
 
@@ -32,6 +32,12 @@ pub(super) struct Envoy {
     tls: PublicTls,
     #[command(flatten)]
     sidecar: RemoteSidecar,
+    #[command(flatten)]
+    tokens: TokenFlags,
+    /// Believe `x-forwarded-client-cert`. Only where nobody but a proxy that checks certificates can reach the listener:
+    /// whoever can, may call himself anything.
+    #[arg(long)]
+    trust_xfcc: bool,
 }
 
 /// TLS of the public listener.
@@ -46,6 +52,31 @@ struct PublicTls {
     /// Mutual TLS: clients must show a certificate of this CA, PEM.
     #[arg(long, requires = "tls_cert", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
+    /// Clients may come without a certificate. One that they show is verified all the same.
+    #[arg(long, requires = "tls_client_ca")]
+    tls_client_optional: bool,
+}
+
+/// Tokens of callers without a key (`features.identities[].jwt`).
+#[derive(Debug, Args)]
+struct TokenFlags {
+    /// Verify JSON Web Tokens of this issuer.
+    #[arg(long, requires = "jwt_jwks", value_name = "ISSUER")]
+    jwt_issuer: Option<String>,
+    /// Its public keys: a file, or a URL that Envoy fetches.
+    #[arg(long, requires = "jwt_issuer", value_name = "FILE|URL")]
+    jwt_jwks: Option<String>,
+    /// CA of the URL's host, PEM.
+    #[arg(
+        long,
+        requires = "jwt_issuer",
+        default_value = "/etc/ssl/certs/ca-certificates.crt",
+        value_name = "FILE"
+    )]
+    jwt_jwks_ca: PathBuf,
+    /// Take only tokens for this audience; may be given several times.
+    #[arg(long, requires = "jwt_issuer", value_name = "AUDIENCE")]
+    jwt_audience: Vec<String>,
 }
 
 /// A sidecar on another host, in place of the Unix socket.
@@ -73,13 +104,21 @@ impl Envoy {
             Some(address) => address,
             None => SidecarAddress::Unix(self.data.socket()?),
         };
+        if self.tokens.jwt_issuer.is_none()
+            && config.features.identities.iter().any(|rule| rule.jwt.is_some())
+        {
+            eprintln!(
+                "warning: features.identities names claims, and without --jwt-issuer no token is verified"
+            );
+        }
         let defaults = BootstrapOptions::new(sidecar, std::path::absolute(&self.wasm)?);
         let longest = longest_timeout(&snapshot);
         let options = BootstrapOptions {
             listen: self.listen,
             admin: self.admin,
-            gate: gate(&config),
+            gate: GateConfig { trust_xfcc: self.trust_xfcc, ..gate(&config) },
             tls: self.tls.options()?,
+            tokens: self.tokens.options()?,
             // Envoy's own bounds must not be shorter than what the sidecar may set per request.
             stall_timeout: defaults.stall_timeout.max(longest),
             request_timeout: defaults.request_timeout.max(longest),
@@ -94,7 +133,21 @@ impl PublicTls {
     fn options(self) -> anyhow::Result<Option<ListenerTls>> {
         let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) else { return Ok(None) };
         let client_ca = self.tls_client_ca.map(std::path::absolute).transpose()?;
-        Ok(Some(ListenerTls { cert: std::path::absolute(cert)?, key: std::path::absolute(key)?, client_ca }))
+        let client_optional = self.tls_client_optional;
+        let (cert, key) = (std::path::absolute(cert)?, std::path::absolute(key)?);
+        Ok(Some(ListenerTls { cert, key, client_ca, client_optional }))
+    }
+}
+
+impl TokenFlags {
+    fn options(self) -> anyhow::Result<Option<Tokens>> {
+        let (Some(issuer), Some(jwks)) = (self.jwt_issuer, self.jwt_jwks) else { return Ok(None) };
+        let jwks = if jwks.contains("://") {
+            Jwks::Url { url: jwks, ca: std::path::absolute(self.jwt_jwks_ca)? }
+        } else {
+            Jwks::File(std::path::absolute(jwks)?)
+        };
+        Ok(Some(Tokens { issuer, audiences: self.jwt_audience, jwks }))
     }
 }
 
@@ -125,6 +178,9 @@ fn longest_timeout(snapshot: &Snapshot) -> Duration {
     own.chain(snapshot.stream_timeout).chain([snapshot.timeout]).max().unwrap_or_default()
 }
 
+/// Kept of a prompt, and of an answer.
+const PROMPT_BYTES: usize = 64 * 1024;
+
 /// What of the configuration the gate must know before it can ask the sidecar.
 fn gate(config: &Config) -> GateConfig {
     let defaults = GateConfig::default();
@@ -132,6 +188,9 @@ fn gate(config: &Config) -> GateConfig {
     GateConfig {
         max_body_bytes: settings.max_request_size_mb.map_or(defaults.max_body_bytes, bytes),
         key_header: settings.litellm_key_header_name.as_ref().map(|name| name.to_ascii_lowercase()),
+        user_headers: settings.end_user_headers().map(str::to_ascii_lowercase).collect(),
+        jwt_claims: claims(config),
+        prompt_bytes: if config.stores_prompts() { PROMPT_BYTES } else { 0 },
         ..defaults
     }
 }
@@ -139,4 +198,15 @@ fn gate(config: &Config) -> GateConfig {
 /// Mebibytes of the file as bytes; the loader has refused what is not positive, and the cast saturates.
 fn bytes(mebibytes: f64) -> u64 {
     (mebibytes * 1_048_576.0) as u64
+}
+
+/// Claims by which identities are known, each once, in the order of the file.
+fn claims(config: &Config) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for jwt in config.features.identities.iter().filter_map(|rule| rule.jwt.as_ref()) {
+        if !found.contains(&jwt.claim) {
+            found.push(jwt.claim.clone());
+        }
+    }
+    found
 }

@@ -1,11 +1,23 @@
-//! The command line: `serve`, `check`, `envoy`, `prices`, `route`. Thin: each command parses its flags, calls one part
+//! The command line: `serve`, `check`, `envoy`, `prices`, `route`, `key`, `team`, `user`, `spend`, `import`, `secrets`. Thin: each command parses its flags, calls one part
 //! and prints.
 
 mod check;
 mod envoy;
+mod gateway;
+mod import;
+mod key;
+mod limit_flags;
 mod prices;
+mod providers;
 mod route;
+mod secrets;
 mod serve;
+mod shown;
+mod spend;
+mod spend_verify;
+mod target;
+mod team;
+mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,9 +45,29 @@ enum Command {
     /// Look at the price table, or import a newer one.
     #[command(subcommand)]
     Prices(prices::Prices),
+    /// Print which providers there are, and what is shown to work with which of them.
+    Providers(providers::Providers),
     /// Ask a running gateway about its routing.
     #[command(subcommand)]
     Route(route::Route),
+    /// Make, look at and change virtual keys of a running gateway.
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Make, look at and change teams of a running gateway.
+    #[command(subcommand)]
+    Team(team::Team),
+    /// Make, look at and delete users of a running gateway.
+    #[command(subcommand)]
+    User(user::User),
+    /// Who spent what, why a request cost what it did, and whether the ledger balances.
+    #[command(subcommand)]
+    Spend(spend::Spend),
+    /// Bring data over from another gateway.
+    #[command(subcommand)]
+    Import(import::Import),
+    /// Look after the encrypted credentials of the database.
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
 }
 
 /// Flags that every command with a configuration shares.
@@ -73,7 +105,14 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Envoy(command) => report(command.run()),
         Command::Prices(command) => report(command.run()),
+        Command::Providers(command) => report(command.run()),
         Command::Route(command) => report(command.run()),
+        Command::Key(command) => report(command.run()),
+        Command::Team(command) => report(command.run()),
+        Command::User(command) => report(command.run()),
+        Command::Spend(command) => command.run(),
+        Command::Import(command) => command.run(),
+        Command::Secrets(command) => report(command.run()),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -14,6 +14,8 @@ pub(super) enum Prices {
     Info(Folder),
     /// Turn LiteLLM's published model_prices_and_context_window.json into `<data-dir>/model_prices.json`.
     Import(Import),
+    /// What LiteLLM's file, or another table, has otherwise than the table in use.
+    Diff(Diff),
 }
 
 #[derive(Debug, Args)]
@@ -34,6 +36,17 @@ pub(super) struct Show {
 pub(super) struct Import {
     /// The downloaded file.
     file: PathBuf,
+    /// Day of the download, as `2026-01-31`; today without it.
+    #[arg(long)]
+    date: Option<String>,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// The downloaded file, or a table.
+    file: PathBuf,
     #[command(flatten)]
     folder: Folder,
 }
@@ -47,6 +60,7 @@ impl Prices {
                 Ok(())
             }
             Self::Import(import) => import.run(),
+            Self::Diff(diff) => diff.run(),
         }
     }
 }
@@ -68,18 +82,46 @@ impl Show {
 
 impl Import {
     fn run(self) -> anyhow::Result<()> {
-        let text = std::fs::read_to_string(&self.file)
-            .with_context(|| format!("cannot read {}", self.file.display()))?;
-        let date = time::OffsetDateTime::now_utc().date().to_string();
-        let table = prices::import(&text, &date)?;
+        let text = read(&self.file)?;
+        let today = || time::OffsetDateTime::now_utc().date().to_string();
+        let imported = prices::import(&text, &self.date.unwrap_or_else(today))?;
         std::fs::create_dir_all(&self.folder.data_dir)?;
         let target = self.folder.data_dir.join("model_prices.json");
         // A reader must never see half a table.
         let partial = target.with_extension("json.partial");
-        std::fs::write(&partial, table.render())
+        std::fs::write(&partial, imported.table.render())
             .with_context(|| format!("cannot write {}", partial.display()))?;
         std::fs::rename(&partial, &target)?;
-        println!("{} models written to {}; restart the sidecar to use them", table.len(), target.display());
+        println!(
+            "{} models written to {}; restart the sidecar to use them",
+            imported.table.len(),
+            target.display()
+        );
+        if !imported.unread.is_empty() {
+            println!("not readable, left out: {}", imported.unread.join(", "));
+        }
+        if !imported.left_out.is_empty() {
+            println!("nothing is charged for these fields (number of models):");
+            imported.left_out.iter().for_each(|(field, models)| println!("  {models:>5} {field}"));
+        }
         Ok(())
     }
+}
+
+impl Diff {
+    fn run(self) -> anyhow::Result<()> {
+        let used = PriceTable::for_data_dir(&self.folder.data_dir)?;
+        let other = match PriceTable::read(&self.file) {
+            Ok(table) => table,
+            Err(error) => prices::import(&read(&self.file)?, "").map_err(|_| error)?.table,
+        };
+        let differences = used.differences(&other);
+        differences.iter().for_each(|line| println!("{line}"));
+        println!("{} models differ", differences.len());
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

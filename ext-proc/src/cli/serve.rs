@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::{ConfigFlag, DataDir};
 use crate::config::{self, Config, Env};
 use crate::prices::PriceTable;
+use crate::secrets::Salt;
 use crate::server::{self, Fresh, Reload, ServeOptions, TlsOptions};
 
 /// `attache serve`: the sidecar itself.
@@ -35,6 +36,10 @@ pub(super) struct Serve {
         value_name = "FILE"
     )]
     ca_file: PathBuf,
+    /// Folder for the AWS keys that Envoy signs with, which Envoy finds by the same path. By default `aws` in the data
+    /// directory.
+    #[arg(long, env = "ATTACHE_AWS_KEYS_DIR", value_name = "DIR")]
+    aws_keys_dir: Option<PathBuf>,
     #[command(flatten)]
     tls: Tls,
     /// Log lines as text or as JSON. What is logged is set by RUST_LOG.
@@ -69,14 +74,27 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         log_to_stderr(self.log_format)?;
         let prices = PriceTable::for_data_dir(&self.data.data_dir)?;
-        let file = self.config.config;
-        let (config, fresh) = read(&file, &prices, 1)?;
+        std::fs::create_dir_all(&self.data.data_dir)
+            .with_context(|| format!("cannot create {}", self.data.data_dir.display()))?;
+        let files =
+            Files { root: self.config.config, data_dir: self.data.data_dir.clone(), prices: prices.clone() };
+        let (config, fresh, cursor) = files.read(1, true)?;
         let every = config::seconds(config.general_settings.proxy_config_reload_interval_seconds);
-        let reload = reload(file.clone(), prices.clone()).watching(file, fresh.files, every);
+        let root = files.root.clone();
+        let reload = Reload::new(move |generation| files.read(generation, false).map(|(_, fresh, _)| fresh))
+            .watching(root, fresh.files, every);
+        let reload = match config.general_settings.store_model_in_db {
+            true => reload.following(cursor, every),
+            false => reload,
+        };
         let options = ServeOptions {
+            salt: Salt::of(&config, &Env::process()),
             config: Arc::new(config),
             snapshot: fresh.snapshot,
             socket: self.data.socket()?,
+            keys_dir: std::path::absolute(
+                self.aws_keys_dir.unwrap_or_else(|| self.data.data_dir.join("aws")),
+            )?,
             data_dir: self.data.data_dir,
             socket_mode: self.socket_mode,
             tls: self.tls.options()?,
@@ -91,19 +109,30 @@ impl Serve {
     }
 }
 
-fn reload(file: PathBuf, prices: PriceTable) -> Reload {
-    Reload::new(move |generation| read(&file, &prices, generation).map(|(_, fresh)| fresh))
+/// Where the configuration comes from.
+struct Files {
+    root: PathBuf,
+    data_dir: PathBuf,
+    prices: PriceTable,
 }
 
-/// Reads and checks the file, with the warnings in the log.
-fn read(file: &Path, prices: &PriceTable, generation: u64) -> anyhow::Result<(Config, Fresh)> {
-    let env = Env::process();
-    let loaded = config::load(file, &env)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+impl Files {
+    /// Reads and checks the file and the models of the database, with the warnings in the log. Only at the start may the
+    /// database be away. Returns the place in its feed too.
+    fn read(&self, generation: u64, start: bool) -> anyhow::Result<(Config, Fresh, Option<u64>)> {
+        let env = Env::process();
+        let mut loaded = config::load(&self.root, &env)?;
+        let stored = server::stored_models(&loaded.config, &self.data_dir, &env, start)?;
+        if !stored.models.is_empty() {
+            loaded = config::load_with(&self.root, &env, &stored.models)?;
+        }
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let snapshot = config::snapshot(&loaded.config, &self.prices, generation, &env)?;
+        let identities = loaded.config.features.identities.clone();
+        Ok((loaded.config, Fresh { snapshot, identities, files: loaded.files }, stored.cursor))
     }
-    let snapshot = config::snapshot(&loaded.config, prices, generation, &env)?;
-    Ok((loaded.config, Fresh { snapshot, files: loaded.files }))
 }
 
 impl Tls {

@@ -33,7 +33,7 @@ pub struct Meaning {
 /// Validates offline. Never fails: what is wrong is in the report.
 #[must_use]
 pub fn check(path: &Path, env: &Env, prices: &PriceTable) -> CheckReport {
-    let mut attempt = load::attempt(path, env);
+    let mut attempt = load::attempt(path, env, &[]);
     let mut meaning = None;
     if let Some(config) = attempt.config.take().filter(|_| attempt.errors.is_empty()) {
         match snapshot(&config, prices, 1, env) {
@@ -144,14 +144,8 @@ fn database(backend: &DatabaseBackend) -> String {
 }
 
 fn counters(config: &Config) -> String {
-    let router = &config.router_settings;
     match config.counters() {
         CounterBackend::Memory => "this process (replicas do not share limits and cooldowns)".to_owned(),
-        CounterBackend::Redis { .. } => match &router.redis_host {
-            Some(host) if router.redis_url.is_none() => {
-                format!("Redis, {host}:{}", router.redis_port.unwrap_or(6379))
-            }
-            _ => "Redis, by redis_url".to_owned(),
-        },
+        CounterBackend::Redis { servers, .. } => servers.to_string(),
     }
 }

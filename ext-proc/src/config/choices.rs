@@ -69,3 +69,15 @@ pub(super) fn class_of(key: &str, ending: &str) -> Option<ErrorClass> {
     let name = key.strip_suffix(ending)?;
     CLASSES.iter().find(|(known, _)| *known == name).map(|(_, class)| *class)
 }
+
+/// `token_rate_limit_type`.
+pub(super) const TOKENS: &[&str] = &["total", "input", "output"];
+
+/// `budget_exceeded_status_code`.
+pub(super) const BUDGET_STATUS: &[u16] = &[400, 422, 429];
+
+/// `budget_mode`.
+pub(super) const BUDGET_MODES: &[&str] = &["enforce", "audit"];
+
+/// `user_header_mappings[].litellm_user_role`.
+pub(super) const USER_HEADER_ROLES: &[&str] = &["customer", "internal_user"];

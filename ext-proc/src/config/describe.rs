@@ -5,6 +5,7 @@ use std::fmt::{self, Formatter};
 use std::time::Duration;
 
 use attache_llm::class::ErrorClass;
+use attache_llm::price::Item;
 use attache_llm::wildcard;
 
 use crate::prices::per_million;
@@ -157,9 +158,10 @@ fn period(duration: Duration) -> String {
 fn line(deployment: &Deployment) -> String {
     let meta = &deployment.meta;
     let scheme = if deployment.tls { "https" } else { "http" };
-    let price = match meta.price {
+    let price = match &meta.price {
         Some(price) => {
-            format!("${} in, ${} out per million", per_million(price.input), per_million(price.output))
+            let rate = |item| per_million(price.base(item).unwrap_or(0));
+            format!("${} in, ${} out per million", rate(Item::Input), rate(Item::Output))
         }
         None if wildcard::is_pattern(&meta.model) => "priced by the name asked for".to_owned(),
         None => "price unknown".to_owned(),

@@ -12,6 +12,8 @@ use super::placeholders;
 
 /// Includes within includes, at most.
 const MAX_INCLUDE_DEPTH: usize = 16;
+/// How messages name the models that come from the database.
+const DATABASE: &str = "(database)";
 /// Files larger than this are not configurations.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -38,7 +40,15 @@ impl Files {
     }
 
     pub(super) fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().map(|file| file.path.clone()).collect()
+        let files = self.files.iter().map(|file| &file.path);
+        files.filter(|path| *path != Path::new(DATABASE)).cloned().collect()
+    }
+
+    /// Says where the last `count` items of `model_list` came from.
+    pub(super) fn stored(&mut self, count: usize) {
+        let file = self.files.len();
+        self.files.push(File { path: PathBuf::from(DATABASE), text: String::new() });
+        self.origins.entry("model_list".to_owned()).or_default().push((file, count));
     }
 
     /// Adds file and line to a finding.

@@ -1,9 +1,10 @@
 //! The key table: every key of the file, once. The loader checks against it and `docs/configuration.md` is made
 //! from it. The typed side is `types.rs`. `known` are names separated by white space.
 
-use super::choices;
+pub(super) use super::keys_general::{FEATURES, GENERAL, IDENTITY, IDENTITY_JWT, USER_HEADER};
+pub(super) use super::keys_litellm::{LITELLM, TAG_BUDGET};
 pub(super) use super::keys_router::{
-    ALIAS, ALLOWED_FAILS, LITELLM, PROVIDER_BUDGET, RETRIES, ROUTER, ROUTING_GROUP, STRATEGY_ARGS,
+    ALIAS, ALLOWED_FAILS, PROVIDER_BUDGET, REDIS, RETRIES, ROUTER, ROUTING_GROUP, STRATEGY_ARGS,
 };
 use super::schema::{Key, Kind, Section, key, required};
 
@@ -21,6 +22,12 @@ pub(super) static ROOT: Section = Section {
         ),
         key("features", Kind::Section(&FEATURES), "", "Switches of the container image."),
         key(
+            "credential_list",
+            Kind::Sections(&CREDENTIAL),
+            "empty",
+            "Credentials by name, for `litellm_credential_name`.",
+        ),
+        key(
             "environment_variables",
             Kind::SecretMap,
             "empty",
@@ -35,7 +42,7 @@ pub(super) static ROOT: Section = Section {
     ],
     known: "
         guardrails prompts callback_settings files_settings finetune_settings assistant_settings
-        search_tools sandbox_tools default_vertex_config credential_list mcp_servers mcp_tools
+        search_tools sandbox_tools default_vertex_config mcp_servers mcp_tools
         mcp_aliases vector_store_registry worker_registry
     ",
 };
@@ -53,6 +60,20 @@ pub(super) static MODEL: Section = Section {
         key("rpm", Kind::Positive, "", "As `litellm_params.rpm`, and before it."),
         key("tpm", Kind::Positive, "", "As `litellm_params.tpm`, and before it."),
         key("blocked", Kind::Bool, "false", "Takes the deployment out of service."),
+    ],
+    known: "",
+};
+
+pub(super) static CREDENTIAL: Section = Section {
+    title: "`credential_list[]`",
+    keys: &[
+        required("credential_name", Kind::Text, "Its name."),
+        required(
+            "credential_values",
+            Kind::Json,
+            "Parameters of `litellm_params`: `api_key`, `api_base`, `vertex_credentials`, `aws_role_name`, ...",
+        ),
+        key("credential_info", Kind::Json, "", "Notes for people."),
     ],
     known: "",
 };
@@ -157,35 +178,131 @@ pub(super) static PARAMS: Section = Section {
             "empty",
             "Set on every request. One that carries a credential travels as one.",
         ),
-        key("input_cost_per_token", Kind::Price, "the price table's", "Dollars per prompt token."),
-        key("output_cost_per_token", Kind::Price, "the price table's", "Dollars per completion token."),
         key(
-            "cache_read_input_token_cost",
-            Kind::Price,
-            "the price table's",
-            "Dollars per prompt token read from the provider's cache.",
+            "litellm_credential_name",
+            Kind::Text,
+            "",
+            "Entry of `credential_list` whose values stand in for parameters that are not given here.",
         ),
         key(
-            "cache_creation_input_token_cost",
-            Kind::Price,
+            "drop_params",
+            Kind::Bool,
+            "`litellm_settings.drop_params`",
+            "Leave out parameters that the provider does not take, instead of refusing them.",
+        ),
+        key(
+            "additional_drop_params",
+            Kind::TextList,
+            "empty",
+            "Parameters that are left out whatever the provider takes.",
+        ),
+        key(
+            "allowed_openai_params",
+            Kind::TextList,
+            "empty",
+            "Parameters that are sent whatever is known of the provider.",
+        ),
+        key(
+            "modify_params",
+            Kind::Bool,
+            "`litellm_settings.modify_params`",
+            "Mend requests that the provider would refuse (`max_tokens` above its limit, tools that are missing).",
+        ),
+        key("extra_body", Kind::Json, "empty", "Members added to the provider's body, over the client's."),
+        key("project", Kind::Text, "", "Sent as `OpenAI-Project`."),
+        key("azure_ad_token", Kind::Secret, "`AZURE_AD_TOKEN`", "An Entra token, sent as it is."),
+        key("tenant_id", Kind::Text, "`AZURE_TENANT_ID`", "Entra tenant of the application that calls Azure."),
+        key("client_id", Kind::Text, "`AZURE_CLIENT_ID`", "Entra application."),
+        key(
+            "client_secret",
+            Kind::Secret,
+            "`AZURE_CLIENT_SECRET`",
+            "Its secret; without one the token in `AZURE_FEDERATED_TOKEN_FILE` (workload identity).",
+        ),
+        key(
+            "azure_scope",
+            Kind::Text,
+            "`AZURE_SCOPE`, else https://cognitiveservices.azure.com/.default",
+            "What the Entra token is for. The authority is `AZURE_AUTHORITY_HOST`.",
+        ),
+        key("vertex_project", Kind::Text, "`VERTEXAI_PROJECT`, else the credentials'", "Google Cloud project."),
+        key(
+            "vertex_location",
+            Kind::Text,
+            "`VERTEXAI_LOCATION`, else us-central1",
+            "Google Cloud location: a region, `global`, `us` or `eu`. A region for `enable_pre_call_checks`, too.",
+        ),
+        key(
+            "vertex_credentials",
+            Kind::SecretJson,
+            "`GOOGLE_APPLICATION_CREDENTIALS`, else the metadata server",
+            "Service account or authorized user: a path, JSON as text, or a map. Tokens are made and renewed by the sidecar.",
+        ),
+        key("vertex_ai_project", Kind::Text, "", "As `vertex_project`."),
+        key("vertex_ai_location", Kind::Text, "", "As `vertex_location`."),
+        key("vertex_ai_credentials", Kind::SecretJson, "", "As `vertex_credentials`."),
+        key(
+            "aws_region_name",
+            Kind::Text,
+            "the model's, `AWS_REGION_NAME`, `AWS_REGION`, else us-west-2",
+            "AWS region. A region for `enable_pre_call_checks`, too.",
+        ),
+        key(
+            "aws_access_key_id",
+            Kind::Secret,
+            "`AWS_ACCESS_KEY_ID`, else what Envoy finds",
+            "Envoy signs with it. Without keys, role or profile Envoy's own environment counts (EC2, ECS, EKS).",
+        ),
+        key("aws_secret_access_key", Kind::Secret, "`AWS_SECRET_ACCESS_KEY`", "Belongs to it."),
+        key("aws_session_token", Kind::Secret, "`AWS_SESSION_TOKEN`", "Belongs to it."),
+        key("aws_profile_name", Kind::Text, "`AWS_PROFILE`", "Profile of the shared credentials file."),
+        key(
+            "aws_role_name",
+            Kind::Text,
+            "",
+            "ARN of a role (of another account, too) that the sidecar assumes and renews.",
+        ),
+        key("aws_session_name", Kind::Text, "attache", "Name of the role's session."),
+        key("aws_external_id", Kind::Text, "", "External id that the role asks for."),
+        key(
+            "aws_web_identity_token",
+            Kind::Secret,
+            "",
+            "A token of an identity provider, or the absolute path of a file with one, to assume the role with.",
+        ),
+        key("aws_sts_endpoint", Kind::Text, "`AWS_ENDPOINT_URL_STS`, else the region's", "STS."),
+        key(
+            "aws_bedrock_runtime_endpoint",
+            Kind::Text,
+            "`AWS_BEDROCK_RUNTIME_ENDPOINT`, else the region's",
+            "As `api_base`, which wins.",
+        ),
+        key(
+            "*_cost_*",
+            Kind::Rates,
             "the price table's",
-            "Dollars per prompt token written to the provider's cache.",
+            "Any price of LiteLLM's: `input_cost_per_token`, `cache_read_input_token_cost`, `output_cost_per_token_above_200k_tokens`, `input_cost_per_token_priority`, `search_context_cost_per_query`, `tiered_pricing`, ... The table's other prices stay (docs/spend.md).",
         ),
     ],
     known: "
-        litellm_credential_name itpm otpm tpd rpd daily_reset_time tag_regex default_api_key_tpm_limit
-        default_api_key_rpm_limit drop_params additional_drop_params allowed_openai_params
+        itpm otpm tpd rpd daily_reset_time tag_regex default_api_key_tpm_limit
+        default_api_key_rpm_limit
         mock_response configurable_clientside_auth_params use_in_pass_through use_litellm_proxy
         use_chat_completions_api merge_reasoning_content_in_choices keepalive_seconds
-        allow_client_keepalive_override extra_body tenant_id client_id client_secret azure_* vertex_*
+        allow_client_keepalive_override azure_* vertex_*
         aws_* watsonx_* gcs_* s3_* allowed_model_region auto_router_* complexity_router_*
-        adaptive_router_* quality_router_* request_timeout *_by_service_tier *cost_per* cache_*
-        tiered_pricing off_peak_pricing search_context_cost_per_query model_info ssl_verify headers
+        adaptive_router_* quality_router_* request_timeout *_by_service_tier *_cost_per_pixel *_cost_per_page* *_above_12hr* *_decisions code_interpreter_cost_per_session
+        google_maps_grounding_cost_per_query ocr_cost_per_credit guardrail_cost_per_unit
+        input_cost_per_text_message *_dbu_cost_per_token cost_per_second *_interval
+        explicit_cache_read_input_token_cost cache_creation_input_audio_token_cost
+        output_cost_per_image_* output_cost_per_second_* file_search_cost_* vector_store_cost_*
+        computer_use_* cache_control_*
+        off_peak_pricing model_info ssl_verify headers
         user stream temperature top_p top_k max_tokens max_completion_tokens n stop seed
         presence_penalty frequency_penalty reasoning_effort thinking response_format tools tool_choice
         parallel_tool_calls service_tier store metadata dimensions encoding_format input_type cache
         caching hf_model_name prompt_id roles initial_prompt_value final_prompt_value bos_token
-        eos_token use_xai_oauth guardrails litellm_trace_id modify_params merge_message_content
+        eos_token use_xai_oauth guardrails litellm_trace_id merge_message_content
         supports_system_message stream_options
     ",
 };
@@ -234,131 +351,39 @@ pub(super) static INFO: Section = Section {
         ),
         key("max_output_tokens", Kind::Positive, "the price table's", "Shown by `/v1/model/info`."),
         key("blocked", Kind::Bool, "false", "Takes the deployment out of service."),
-        key("input_cost_per_token", Kind::Price, "", "As in `litellm_params`, which wins."),
-        key("output_cost_per_token", Kind::Price, "", "As in `litellm_params`, which wins."),
-        key("cache_read_input_token_cost", Kind::Price, "", "As in `litellm_params`, which wins."),
-        key("cache_creation_input_token_cost", Kind::Price, "", "As in `litellm_params`, which wins."),
+        key("*_cost_*", Kind::Rates, "", "Prices, as in `litellm_params`, which wins."),
+        key(
+            "supports_*",
+            Kind::Supports,
+            "the price table's",
+            "What the model can do: `supports_reasoning`, `supports_vision`, ... (docs/providers.md).",
+        ),
     ],
     known: "
         team_id team_public_model_name tier discoverable supported_environments
-        access_windows disable_background_health_check health_check_* supports_*
+        access_windows disable_background_health_check health_check_*
         enable_tag_filtering allow_fail_open max_embedding_batch_size ptu_* pricing_provider db_model
-        created_* updated_* description version max_tokens rpm tpm litellm_provider *cost_per* cache_*
-        tiered_pricing output_vector_size provider metadata
+        created_* updated_* description version max_tokens rpm tpm litellm_provider *_cost_per_pixel *_cost_per_page* *_above_12hr* *_decisions code_interpreter_cost_per_session
+        google_maps_grounding_cost_per_query ocr_cost_per_credit guardrail_cost_per_unit
+        input_cost_per_text_message *_dbu_cost_per_token cost_per_second *_interval
+        explicit_cache_read_input_token_cost cache_creation_input_audio_token_cost
+        output_cost_per_image_* output_cost_per_second_* file_search_cost_* vector_store_cost_*
+        computer_use_* 
+        off_peak_pricing output_vector_size provider metadata
     ",
-};
-
-pub(super) static GENERAL: Section = Section {
-    title: "`general_settings`",
-    keys: &[
-        key(
-            "master_key",
-            Kind::Secret,
-            "`LITELLM_MASTER_KEY`",
-            "The key of the admin. Starts with `sk-`; publicly known values are refused.",
-        ),
-        key(
-            "dangerously_permit_weak_or_unset_master_key",
-            Kind::Bool,
-            "false",
-            "For local development only: accept a publicly known master key, or none.",
-        ),
-        key(
-            "database_url",
-            Kind::Secret,
-            "`DATABASE_URL`, else SQLite in the data folder",
-            "`postgres://user:password@host:port/name`.",
-        ),
-        key("database_connection_pool_limit", Kind::Positive, "10", "Connections to Postgres."),
-        key("database_connection_timeout", Kind::Positive, "60", "Seconds to wait for one."),
-        key(
-            "proxy_batch_write_at",
-            Kind::Positive,
-            "10",
-            "Seconds between two writes of the ledger. Spend is on disk before that.",
-        ),
-        key("litellm_key_header_name", Kind::Text, "", "One more header to read keys from."),
-        key("max_request_size_mb", Kind::Amount, "32", "Largest request body, MiB. One byte more is a 413."),
-        key(
-            "background_health_checks",
-            Kind::Bool,
-            "false",
-            "Probes every deployment each `health_check_interval` with a call that costs nothing (the list of models); `/health` shows the results.",
-        ),
-        key(
-            "health_check_interval",
-            Kind::Seconds,
-            "300",
-            "Seconds between two rounds of background probes.",
-        ),
-        key(
-            "readiness_requires",
-            Kind::Choices(choices::READINESS, &[]),
-            "`[envoy]`",
-            "Attaché's own: what `/health/readiness` waits for: `envoy` (it has taken the configuration), `database`, `redis`, `deployments` (at least one is usable).",
-        ),
-        key(
-            "proxy_config_reload_interval_seconds",
-            Kind::SecondsOrZero,
-            "2",
-            "How often the configuration's files are looked at for changes; 0: only on SIGHUP.",
-        ),
-    ],
-    known: "
-        allowed_routes public_routes admin_only_routes allowed_ips use_x_forwarded_for
-        trusted_proxy_ranges custom_auth custom_auth_* enable_jwt_auth litellm_jwtauth enable_oauth2_*
-        enforce_rbac role_permissions enforce_user_param enforced_params user_header_name
-        user_header_mappings reject_clientside_metadata_tags disable_key_generate_for_org_admin
-        disable_custom_api_keys disable_master_key_return self_serve_budget_policy
-        allow_client_side_credentials pass_through_endpoints user_url_*
-        dangerously_allow_mock_testing_request_params max_parallel_requests
-        global_max_parallel_requests max_in_flight_requests_per_worker max_queued_requests_per_worker
-        admission_queue_timeout_seconds max_response_size_mb max_file_size_mb max_batch_file_*
-        fail_closed_rate_limit_enforcement fail_closed_budget_enforcement disable_budget_reservation
-        apply_user_budget_to_team_keys token_rate_limit_type allow_requests_on_db_unavailable
-        cancel_on_disconnect enforce_fallback_model_access disable_fallbacks_on_per_model_rate_limits
-        expose_fallback_errors_to_caller user_api_key_cache_ttl user_api_key_cache_max_size
-        database_socket_timeout database_connect_timeout database_max_idle_connection_lifetime
-        database_disable_prepared_statements database_extra_connection_params database_type
-        database_args disable_prisma_schema_update proxy_budget_rescheduler_*
-        use_redis_transaction_buffer disable_spend_logs disable_spend_updates disable_reset_budget
-        disable_error_logs disable_adding_master_key_hash_to_db store_prompts_in_spend_logs
-        spend_logs_metadata_fields disable_requester_ip_address_logging maximum_spend_logs_*
-        use_spend_logs_partitioning accounting_* coordination_redis
-        health_check_* use_shared_health_check enable_health_check_routing background_health_check_*
-        allow_public_health_readiness_details alerting alerting_* alert_types alert_to_webhook_url
-        spend_report_frequency infer_model_from_keys completion_model always_include_stream_usage
-        include_call_id_in_error_body forward_client_headers_to_llm_api forward_openai_org_id
-        model_list_healthy_only return_wildcard_routes missing_session_id key_management_system
-        key_management_settings store_model_in_db supported_db_objects
-        custom_sso custom_ui_sso_sign_in_handler ui_access_mode
-        proxy_base_url otel custom_key_generate default_team_disabled service_account_settings
-        image_generation_model moderation_model embedding_model max_batch_* store_*
-    ",
-};
-
-pub(super) static FEATURES: Section = Section {
-    title: "`features`",
-    keys: &[
-        key("separate_health_app", Kind::Bool, "", "Accepted; health always has a listener of its own."),
-        key(
-            "pre_call_health_checks",
-            Kind::Bool,
-            "",
-            "Leaves out deployments whose last background probe failed. What is cooling down or not yet live in Envoy is left out in any case.",
-        ),
-    ],
-    known: "",
 };
 
 /// All sections, in the order of the reference.
-pub(super) static SECTIONS: [&Section; 14] = [
+pub(super) static SECTIONS: [&Section; 20] = [
     &ROOT,
     &MODEL,
+    &CREDENTIAL,
     &PARAMS,
     &INFO,
     &GENERAL,
+    &USER_HEADER,
     &ROUTER,
+    &REDIS,
     &STRATEGY_ARGS,
     &ROUTING_GROUP,
     &RETRIES,
@@ -366,7 +391,10 @@ pub(super) static SECTIONS: [&Section; 14] = [
     &PROVIDER_BUDGET,
     &ALIAS,
     &LITELLM,
+    &TAG_BUDGET,
     &FEATURES,
+    &IDENTITY,
+    &IDENTITY_JWT,
 ];
 
 /// Where else a key is known, for suggestions.

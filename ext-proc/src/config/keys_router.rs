@@ -1,4 +1,4 @@
-//! The key table of `router_settings` and what it has within, and of `litellm_settings`.
+//! The key table of `router_settings` and what it has within.
 
 use super::choices;
 use super::schema::{Kind, Section, key, required};
@@ -29,7 +29,28 @@ pub(super) static ROUTER: Section = Section {
         key("redis_port", Kind::Port, "6379", ""),
         key("redis_username", Kind::Text, "", ""),
         key("redis_password", Kind::Secret, "", ""),
-        key("redis_db", Kind::Count, "0", "Number of the database."),
+        key("redis_db", Kind::Count, "0", "Number of the database; a cluster has 0 alone."),
+        key("redis_ssl", Kind::Bool, "false", "TLS, as with `rediss://`."),
+        key(
+            "redis_ssl_ca_certs",
+            Kind::Text,
+            "the system's",
+            "File (PEM) of the authorities that certificates are checked by.",
+        ),
+        key(
+            "redis_startup_nodes",
+            Kind::Nodes,
+            "empty",
+            "A Redis Cluster, by any of its nodes. LiteLLM's forms `{host, port}` and JSON text are taken too.",
+        ),
+        key(
+            "redis_sentinel_nodes",
+            Kind::Nodes,
+            "empty",
+            "Sentinels, of which one names the primary. LiteLLM's forms `[host, port]` and JSON text are taken too.",
+        ),
+        key("redis_service_name", Kind::Text, "", "What the sentinels call the primary, e.g. `mymaster`."),
+        key("redis_sentinel_password", Kind::Secret, "", "Of the sentinels themselves."),
         key(
             "redis_deadline_ms",
             Kind::Positive,
@@ -139,8 +160,35 @@ pub(super) static ROUTER: Section = Section {
         tag_routing_prefix fallback_on_unsupported_params alerting_config
         deployment_affinity_ttl_seconds model_group_affinity_config ignore_invalid_deployments
         enable_weighted_failover enable_mid_stream_fallback_continuation polling_interval
-        default_priority max_retries set_verbose debug_level redis_ssl
+        default_priority max_retries set_verbose debug_level
         assistants_config guardrail_list search_tools router_general_settings max_budget
+    ",
+};
+
+pub(super) static REDIS: Section = Section {
+    title: "`general_settings.coordination_redis`, `litellm_settings.cache_params`",
+    keys: &[
+        key("type", Kind::Text, "redis", "Of `cache_params`. Other caches name no Redis."),
+        key("url", Kind::Secret, "", "As `router_settings.redis_url`."),
+        key("host", Kind::Text, "", "As `router_settings.redis_host`, and so on."),
+        key("port", Kind::Port, "6379", ""),
+        key("username", Kind::Text, "", ""),
+        key("password", Kind::Secret, "", ""),
+        key("db", Kind::Count, "0", ""),
+        key("ssl", Kind::Bool, "false", ""),
+        key("ssl_ca_certs", Kind::Text, "the system's", ""),
+        key("startup_nodes", Kind::Nodes, "empty", ""),
+        key("redis_startup_nodes", Kind::Nodes, "empty", "LiteLLM's name for `startup_nodes`."),
+        key("sentinel_nodes", Kind::Nodes, "empty", ""),
+        key("service_name", Kind::Text, "", ""),
+        key("sentinel_password", Kind::Secret, "", ""),
+    ],
+    // Caching is not there yet.
+    known: "
+        namespace ttl default_in_memory_ttl default_in_redis_ttl supported_call_types mode
+        max_connections redis_flush_size similarity_threshold redis_semantic_* qdrant_* valkey_*
+        s3_* gcs_* azure_* gcp_* disk_cache_dir ssl_* socket_* retry_on_timeout decode_responses
+        health_check_interval
     ",
 };
 
@@ -243,51 +291,4 @@ pub(super) static ALIAS: Section = Section {
         key("hidden", Kind::Bool, "false", "`/v1/models` does not list the alias."),
     ],
     known: "",
-};
-
-pub(super) static LITELLM: Section = Section {
-    title: "`litellm_settings`",
-    keys: &[
-        key("num_retries", Kind::Count, "", "As `router_settings.num_retries`, which wins."),
-        key("request_timeout", Kind::Seconds, "", "As `router_settings.timeout`, which wins."),
-        key(
-            "fallbacks",
-            Kind::Fallbacks,
-            "empty",
-            "As `router_settings.fallbacks`, which wins for a group that both name.",
-        ),
-        key(
-            "default_fallbacks",
-            Kind::TextList,
-            "empty",
-            "As `router_settings.default_fallbacks`, which wins.",
-        ),
-        key("context_window_fallbacks", Kind::Fallbacks, "", "As in `router_settings`, which wins."),
-        key("content_policy_fallbacks", Kind::Fallbacks, "", "As in `router_settings`, which wins."),
-        key("allowed_fails", Kind::Count, "", "As `router_settings.allowed_fails`, which wins."),
-    ],
-    known: "
-        drop_params modify_params set_verbose json_logs cache cache_params callbacks success_callback
-        failure_callback service_callback audit_log_callbacks turn_off_message_logging
-        redact_user_api_key_info store_audit_logs
-        max_budget budget_duration budget_exceeded_status_code budget_exceeded_throttle_percentage
-        default_soft_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
-        max_end_user_budget_id budget_rollover budget_reset_time timezone tag_budget_config
-        default_team_settings default_team_params default_key_generate_params
-        upperbound_key_generate_params key_generation_settings default_internal_user_params
-        key_alias_pattern model_group_settings priority_reservation priority_reservation_settings
-        cost_discount_config cost_margin_config block_requests_for_models_without_pricing
-        include_cost_in_streaming_usage expose_router_debug_in_errors redact_messages_in_exceptions
-        extra_spend_tag_headers disable_end_user_cost_tracking* custom_prometheus_* prometheus_*
-        require_auth_for_metrics_endpoint ssl_verify ssl_* force_ipv4 disable_aiohttp_transport http2
-        force_redis_hash_tag_grouping sse_keepalive_ping_interval_seconds
-        anthropic_sse_ping_interval_seconds enable_caching_on_provider_specific_optional_params
-        telemetry log_raw_request_response model_alias_map langfuse_* langsmith_* datadog_*
-        s3_callback_params global_disable_no_log_param public_model_groups* post_call_rules
-        pre_call_rules input_callback enable_json_schema_validation cooldown_time mcp_*
-        check_provider_endpoint enable_preview_features return_response_headers guardrails
-        custom_provider_map retry default_in_memory_ttl default_redis_ttl
-        default_redis_batch_cache_expiry user_url_* forward_traceparent_to_llm_provider modify_*
-        suppress_debug_info ui_theme_config
-    ",
 };

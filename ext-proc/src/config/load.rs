@@ -6,7 +6,10 @@ use serde_yaml_ng::{Mapping, Value};
 
 use super::files::Files;
 use super::issue::{Findings, Issue, Place};
-use super::{Config, ConfigErrors, Env, Secret, keys, placeholders, resolve, routes_rules, rules, walk};
+use super::{
+    Config, ConfigErrors, Env, Secret, StoredModel, credential_list, identity_rules, keys, limits,
+    placeholders, redis, resolve, routes_rules, rules, stored, walk,
+};
 use crate::prices::PriceTable;
 
 /// A configuration that may be used.
@@ -24,7 +27,16 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it, collected.
 pub fn load(path: &Path, env: &Env) -> Result<Loaded, ConfigErrors> {
-    let attempt = attempt(path, env);
+    load_with(path, env, &[])
+}
+
+/// As [`load`], with models of the database beside those of the file. One that cannot be served is left out, with a
+/// warning.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(path: &Path, env: &Env, models: &[StoredModel]) -> Result<Loaded, ConfigErrors> {
+    let attempt = attempt(path, env, models);
     match attempt.config {
         Some(config) if attempt.errors.is_empty() => {
             Ok(Loaded { config, warnings: attempt.warnings, files: attempt.files })
@@ -41,7 +53,7 @@ pub(super) struct Attempt {
     pub(super) files: Vec<PathBuf>,
 }
 
-pub(super) fn attempt(path: &Path, env: &Env) -> Attempt {
+pub(super) fn attempt(path: &Path, env: &Env, models: &[StoredModel]) -> Attempt {
     let mut findings = Findings::default();
     let mut files = match Files::read(path, env, &mut findings) {
         Ok(files) => files,
@@ -51,10 +63,17 @@ pub(super) fn attempt(path: &Path, env: &Env) -> Attempt {
     };
     let mut map = std::mem::take(&mut files.merged);
     let env = expand(&mut map, env, &mut findings);
+    let added = stored::add(&mut map, models, &env, &mut findings);
+    if added > 0 {
+        files.stored(added);
+    }
+    credential_list::put(&mut map, &mut findings);
     walk::section(&mut map, &keys::ROOT, &Place::default(), &mut findings);
     let config = if findings.errors.is_empty() { typed(map, &env, &mut findings) } else { None };
     if let Some(config) = &config {
         rules::check(config, &env, &mut findings);
+        limits::check(config, &mut findings);
+        identity_rules::check(config, &mut findings);
         // Prices do not matter to whether it can be resolved.
         let deployments = resolve::deployments(config, &env, &PriceTable::default(), &mut findings);
         routes_rules::check(config, &deployments, &mut findings);
@@ -71,7 +90,7 @@ pub(super) fn attempt(path: &Path, env: &Env) -> Attempt {
 }
 
 /// Expands all placeholders, those of `environment_variables` first: the others may use what it sets.
-fn expand(map: &mut Mapping, env: &Env, findings: &mut Findings) -> Env {
+pub(super) fn expand(map: &mut Mapping, env: &Env, findings: &mut Findings) -> Env {
     let mut env = env.clone();
     const BUCKET: &str = "environment_variables";
     if let Some(bucket) = map.get_mut(BUCKET) {
@@ -98,7 +117,7 @@ fn expand(map: &mut Mapping, env: &Env, findings: &mut Findings) -> Env {
 }
 
 /// Deserialises what the walk left, and adds what LiteLLM takes from the environment.
-fn typed(map: Mapping, env: &Env, findings: &mut Findings) -> Option<Config> {
+pub(super) fn typed(map: Mapping, env: &Env, findings: &mut Findings) -> Option<Config> {
     let parsed: Result<Config, _> = serde_path_to_error::deserialize(Value::Mapping(map));
     let mut config = match parsed {
         Ok(config) => config,
@@ -112,6 +131,9 @@ fn typed(map: Mapping, env: &Env, findings: &mut Findings) -> Option<Config> {
     let from = |name: &str| env.first(&[name]).map(|(_, value)| Secret::new(value));
     general.master_key = general.master_key.take().or_else(|| from("LITELLM_MASTER_KEY"));
     general.database_url = general.database_url.take().or_else(|| from("DATABASE_URL"));
+    let stored = env.get("STORE_MODEL_IN_DB").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    general.store_model_in_db |= stored;
+    config.redis = redis::servers(&config, env, findings);
     Some(config)
 }
 

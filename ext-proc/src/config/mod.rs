@@ -5,18 +5,31 @@
 //! files -> placeholders -> walk (key table) -> Config -> rules, resolve -> routing::Snapshot
 //! ```
 
+mod abilities;
+mod access;
 mod check;
 mod choices;
+mod cloud;
+mod credential_list;
 mod describe;
 mod env;
 mod files;
+mod identity;
+mod identity_rules;
 mod issue;
 mod keys;
+mod keys_general;
+mod keys_litellm;
 mod keys_router;
+mod limits;
 mod load;
 mod locate;
+mod params;
 mod placeholders;
+mod places;
 mod providers;
+mod rates;
+mod redis;
 mod reference;
 mod resolve;
 mod routes;
@@ -25,6 +38,7 @@ mod rules;
 mod schema;
 mod secret;
 mod snapshot;
+mod stored;
 mod types;
 mod walk;
 
@@ -32,13 +46,23 @@ mod walk;
 mod tests;
 
 pub use check::{CheckReport, check};
+pub use cloud::CloudParams;
 pub use env::Env;
+pub use identity::{Claim, IdentityRule, find as find_identity};
 pub use issue::{ConfigErrors, Issue};
-pub use load::{Loaded, load};
+pub use limits::alias_pattern;
+pub use load::{Loaded, load, load_with};
+pub use params::{LitellmParams, ModelInfo};
+pub use rates::Margin;
+#[cfg(test)]
+pub(crate) use rates::overrides;
+pub use redis::RedisSettings;
 pub use reference::reference;
 pub use secret::Secret;
 pub use snapshot::snapshot;
+pub use stored::StoredModel;
 pub use types::{
-    Alias, Config, Fallbacks, Features, GeneralSettings, LitellmParams, LitellmSettings, ModelEntry,
-    ModelInfo, Policy, ProviderBudget, Requirement, RouterSettings, RoutingGroup, StrategyArgs, seconds,
+    Alias, BudgetMode, Config, Fallbacks, Features, GeneralSettings, LitellmSettings, ModelEntry, Policy,
+    ProviderBudget, Requirement, RouterSettings, RoutingGroup, StrategyArgs, TagBudget, TokenRateLimitType,
+    UserHeader, seconds,
 };

@@ -3,16 +3,24 @@
 use std::collections::{HashMap, HashSet};
 
 use attache_llm::contract::{self, DeploymentMeta};
-use attache_llm::price::{self, Price};
+use attache_llm::price::Price;
 use attache_llm::provider::{self, ApiBase, Provider, ProviderInfo};
 use attache_llm::wildcard;
 use sha2::{Digest, Sha256};
 
 use super::issue::{Findings, Place, did_you_mean};
+use super::places::{self, Locality};
 use super::providers::NOT_YET;
-use super::{Config, Env, ModelEntry, Secret, routes, seconds};
+use super::{Config, Env, LitellmSettings, ModelEntry, Secret, abilities, access, rates, routes, seconds};
+use crate::credentials::Credential;
 use crate::prices::{ModelPrice, PriceTable};
 use crate::routing::Deployment;
+
+/// Its thresholds count when they are reached.
+const XAI: &str = "xai";
+
+/// What Anthropic's API is asked for when the client does not say.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// Headers that carry a credential: they travel as one, over SDS, never in metadata.
 const CREDENTIAL_WORDS: [&str; 5] = ["authorization", "api-key", "apikey", "token", "secret"];
@@ -34,7 +42,8 @@ pub(super) fn deployments(
             continue;
         }
         let max_parallel = config.router_settings.default_max_parallel_requests;
-        let resolver = Resolver { entry, env, prices, place, max_parallel };
+        let resolver =
+            Resolver { entry, env, prices, place, settings: &config.litellm_settings, max_parallel };
         if let Some(deployment) = resolver.deployment(&mut seen, findings) {
             out.push(deployment);
         }
@@ -55,6 +64,7 @@ struct Resolver<'a> {
     env: &'a Env,
     prices: &'a PriceTable,
     place: Place,
+    settings: &'a LitellmSettings,
     /// `default_max_parallel_requests`.
     max_parallel: Option<u64>,
 }
@@ -69,27 +79,35 @@ impl Resolver<'_> {
             return None;
         }
         let id = self.id(seen, findings)?;
-        let base = self.base(info, findings)?;
-        let (credential, headers) = self.headers(info, findings)?;
-        let known = self.known_price(info, model);
-        let price = self.price(known, findings);
+        let locality = self.locality(info, model, findings)?;
+        let model = locality.model.as_str();
+        let base = self.base(info, &locality, findings)?;
+        let region = locality.region.as_deref();
+        let (credential, headers) = self.headers(info, region, findings)?;
+        let known = self.known_price(info, model, region);
+        let adjust = rates::adjust(self.settings, info.name);
+        let price = self.price(info, known).map(|price| price.adjusted(adjust));
         let cluster = seen.cluster(group, info.name, &id, self.entry.model_info.id.is_none());
         let meta = DeploymentMeta {
             contract: contract::VERSION,
             id,
             group: group.to_owned(),
-            provider: info.provider,
+            provider: locality.provider,
             model: model.to_owned(),
+            base_path: locality.base_path(info, &base),
             authority: base.authority,
-            base_path: if base.path.is_empty() { info.default_path.to_owned() } else { base.path },
             api_version: self.api_version(info, base.api_version),
             stream_options: info.stream_options,
+            responses: info.responses,
+            params: abilities::rules(params, self.settings),
+            caps: abilities::capabilities(&self.entry.model_info, known),
             headers,
             price,
         };
         Some(Deployment {
             cluster,
             provider_name: info.name,
+            adjust,
             host: base.host,
             port: base.port,
             tls: base.tls,
@@ -102,7 +120,9 @@ impl Resolver<'_> {
             tags: params.tags.clone(),
             access_groups: self.entry.model_info.access_groups.clone(),
             max_input_tokens: self.entry.model_info.max_input_tokens.or_else(|| known?.max_input_tokens),
-            region: params.region_name.clone().or_else(|| self.entry.model_info.region.clone()),
+            region: (params.region_name.clone())
+                .or_else(|| self.entry.model_info.region.clone())
+                .or_else(|| locality.region.clone()),
             budget: routes::budget(params.max_budget, params.budget_duration),
             num_retries: params.num_retries.or(params.max_retries),
             timeout: params.timeout.map(seconds),
@@ -198,24 +218,28 @@ impl Resolver<'_> {
         Some(id)
     }
 
-    fn base(&self, info: &ProviderInfo, findings: &mut Findings) -> Option<ApiBase> {
+    fn locality(&self, info: &ProviderInfo, model: &str, findings: &mut Findings) -> Option<Locality> {
+        let params = &self.entry.litellm_params;
+        let project = || access::google_project(params, self.env);
+        let found = places::locality(info, model, params, self.env, project);
+        found.map_err(|error| findings.error(&self.place.key("litellm_params"), error)).ok()
+    }
+
+    fn base(&self, info: &ProviderInfo, locality: &Locality, findings: &mut Findings) -> Option<ApiBase> {
         let params = &self.entry.litellm_params;
         let from_env = || self.env.first(info.base_env);
-        let (url, source) = match &params.api_base {
-            Some(url) => (url.as_str(), "it".to_owned()),
-            None => match from_env() {
-                Some((name, url)) => (url, format!("environment variable {name}")),
-                None => match info.base_url {
-                    Some(url) => (url, "the provider table".to_owned()),
-                    None => {
-                        let variables = info.base_env.join(" or ");
-                        let hint =
-                            if variables.is_empty() { variables } else { format!(" (or {variables})") };
-                        let message = format!("provider `{}` needs `api_base`{hint}", info.name);
-                        findings.error(&self.place.key("litellm_params"), message);
-                        return None;
-                    }
-                },
+        let (url, source) = match (&params.api_base, &locality.url) {
+            (Some(url), _) => (url.as_str(), "it".to_owned()),
+            (None, own) => match (from_env(), own.as_deref().or(info.base_url)) {
+                (Some((name, url)), _) => (url, format!("environment variable {name}")),
+                (None, Some(url)) => (url, "the provider's own".to_owned()),
+                (None, None) => {
+                    let variables = info.base_env.join(" or ");
+                    let hint = if variables.is_empty() { variables } else { format!(" (or {variables})") };
+                    let message = format!("provider `{}` needs `api_base`{hint}", info.name);
+                    findings.error(&self.place.key("litellm_params"), message);
+                    return None;
+                }
             },
         };
         let base = ApiBase::parse(url);
@@ -235,19 +259,17 @@ impl Resolver<'_> {
         given.or(of_url).or_else(of_env).or_else(|| Some(provider::AZURE_API_VERSION.to_owned()))
     }
 
-    /// The credential with its header, and the other headers.
+    /// The credential, and the headers that carry none.
     #[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
     fn headers(
         &self,
         info: &ProviderInfo,
+        region: Option<&str>,
         findings: &mut Findings,
-    ) -> Option<(Option<(String, Secret)>, Vec<(String, String)>)> {
+    ) -> Option<(Option<Credential>, Vec<(String, String)>)> {
         let params = &self.entry.litellm_params;
         let mut credential = None;
         let mut headers = Vec::new();
-        if let Some(organization) = &params.organization {
-            headers.push(("openai-organization".to_owned(), organization.clone()));
-        }
         for (name, value) in &params.extra_headers {
             let place = self.at("extra_headers").key(name);
             let name = header_name(name, &place, findings)?;
@@ -263,91 +285,86 @@ impl Resolver<'_> {
                     );
                     return None;
                 }
-                credential = Some((name, Secret::new(value)));
+                credential = Some(Credential::Header(name, Secret::new(value)));
             } else {
                 headers.push((name, value.clone()));
             }
         }
+        let given = |wanted: &str| headers.iter().any(|(name, _)| name == wanted);
+        let own: Vec<_> = self.own_headers(info).filter(|(name, _)| !given(name)).collect();
+        headers.splice(0..0, own);
         let credential = match credential {
             Some(credential) => Some(credential),
-            None => self.api_key(info, findings)?,
+            None => self.credential(info, region, findings)?,
         };
         Some((credential, headers))
     }
 
-    /// `api_key`, or the provider's variable. The outer `None` is an error.
-    #[expect(clippy::option_option, reason = "no credential and an error are different answers")]
-    fn api_key(&self, info: &ProviderInfo, findings: &mut Findings) -> Option<Option<(String, Secret)>> {
+    /// Headers that parameters or the provider ask for; `extra_headers` win.
+    fn own_headers(&self, info: &ProviderInfo) -> impl Iterator<Item = (String, String)> {
         let params = &self.entry.litellm_params;
-        let given = params.api_key.as_ref().map(|key| key.expose());
-        let key = given.or_else(|| self.env.first(info.key_env).map(|(_, key)| key));
-        let Some(key) = key else {
-            let variables = info.key_env.join(" nor ");
-            if info.key_optional {
-                return Some(None);
-            }
-            if params.api_base.is_some() && info.provider == Provider::Openai {
-                findings.warn(
-                    &self.place,
-                    format!("no `api_key`, and {variables} is not set: called without a credential"),
-                );
-                return Some(None);
-            }
-            findings.error(&self.place, format!("no `api_key`, and {variables} is not set"));
-            return None;
-        };
-        let value = format!("{}{}", info.credential_prefix, key.trim());
-        if http::HeaderValue::from_str(&value).is_err() {
-            findings
-                .error(&self.at("api_key"), "cannot be sent in a header: control characters or not ASCII");
-            return None;
-        }
-        Some(Some((info.credential_header.to_owned(), Secret::new(value))))
+        let version = (info.provider == Provider::Anthropic).then_some(ANTHROPIC_VERSION);
+        let given = [
+            ("openai-organization", params.organization.as_deref()),
+            ("openai-project", params.cloud.project.as_deref()),
+            ("anthropic-version", version),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
     }
 
-    /// The price table's row: by `base_model` if there is one, else by provider and model.
-    fn known_price(&self, info: &ProviderInfo, model: &str) -> Option<&ModelPrice> {
+    /// The outer `None` is an error.
+    #[expect(clippy::option_option, reason = "no credential and an error are different answers")]
+    fn credential(
+        &self,
+        info: &ProviderInfo,
+        region: Option<&str>,
+        findings: &mut Findings,
+    ) -> Option<Option<Credential>> {
+        let params = &self.entry.litellm_params;
+        match access::credential(info, params, region, self.env) {
+            Ok(Some(credential)) => return Some(Some(credential)),
+            Ok(None) => {}
+            Err(error) => {
+                findings.error(&self.place.key("litellm_params"), error);
+                return None;
+            }
+        }
+        if info.key_optional {
+            return Some(None);
+        }
+        let variables = info.key_env.join(" nor ");
+        if params.api_base.is_some() && info.provider == Provider::Openai {
+            findings.warn(
+                &self.place,
+                format!("no `api_key`, and {variables} is not set: called without a credential"),
+            );
+            return Some(None);
+        }
+        findings.error(&self.place, format!("no `api_key`, and {variables} is not set"));
+        None
+    }
+
+    /// The price table's row: by `base_model` if the table has it, else by provider and model.
+    fn known_price(&self, info: &ProviderInfo, model: &str, region: Option<&str>) -> Option<&ModelPrice> {
         let base =
             self.entry.model_info.base_model.as_ref().or(self.entry.litellm_params.base_model.as_ref());
-        match base {
-            Some(base) => self.prices.lookup(base).or_else(|| self.prices.lookup_for(info.name, base)),
-            None => self.prices.lookup_for(info.name, model),
-        }
+        let base = base
+            .and_then(|base| self.prices.lookup(base).or_else(|| self.prices.lookup_for(info.name, base)));
+        let here = || self.prices.lookup(&format!("{}/{}/{model}", info.name, region?));
+        base.or_else(here).or_else(|| self.prices.lookup_for(info.name, model))
     }
 
     /// The file's prices over the table's.
-    fn price(&self, known: Option<&ModelPrice>, findings: &mut Findings) -> Option<Price> {
-        let (params, info) = (&self.entry.litellm_params, &self.entry.model_info);
-        let mut over = |name: &str, first: Option<f64>, second: Option<f64>| {
-            // The shortest text that reads back as the same number is the one in the file.
-            let text = format!("{:e}", first.or(second)?);
-            price::femto_from_decimal(&text)
-                .map_err(|error| findings.error(&self.at(name), error.to_string()))
-                .ok()
-        };
-        let input = over("input_cost_per_token", params.input_cost_per_token, info.input_cost_per_token);
-        let output = over("output_cost_per_token", params.output_cost_per_token, info.output_cost_per_token);
-        let read = over(
-            "cache_read_input_token_cost",
-            params.cache_read_input_token_cost,
-            info.cache_read_input_token_cost,
-        );
-        let creation = over(
-            "cache_creation_input_token_cost",
-            params.cache_creation_input_token_cost,
-            info.cache_creation_input_token_cost,
-        );
-        let base = known.and_then(|row| row.price);
-        if base.is_none() && input.is_none() && output.is_none() {
-            return None;
+    fn price(&self, info: &ProviderInfo, known: Option<&ModelPrice>) -> Option<Price> {
+        let (params, about) = (&self.entry.litellm_params, &self.entry.model_info);
+        let own = rates::overrides(&params.prices, &about.prices, info.name == XAI);
+        let listed = known.and_then(|row| row.price.as_ref());
+        match listed {
+            None if own.is_empty() => None,
+            None => Some(Price::new(own)),
+            Some(listed) if own.is_empty() => Some(listed.clone()),
+            Some(listed) => Some(listed.with(own)),
         }
-        let base = base.unwrap_or_default();
-        Some(Price {
-            input: input.unwrap_or(base.input),
-            output: output.unwrap_or(base.output),
-            cache_read: read.or(base.cache_read),
-            cache_creation: creation.or(base.cache_creation),
-        })
     }
 }
 

@@ -9,11 +9,10 @@ use attache_llm::provider;
 use attache_llm::wildcard;
 
 use super::choices::{self, ALLOWED_FAILS, RETRIES};
+use super::limits::nanos;
 use super::types::{Alias, Fallbacks, Policy, ProviderBudget, StrategyArgs};
 use super::{Config, seconds};
 use crate::routing::{Affinity, Budget, Deployment, Group, LatencyArgs, RetryPolicy, Strategy, TagRules};
-
-const NANOS_PER_DOLLAR: f64 = 1e9;
 
 /// The name behind a name, through any number of aliases. `None` for a loop.
 pub(super) fn unalias<'a>(name: &'a str, aliases: &'a BTreeMap<String, Alias>) -> Option<&'a str> {
@@ -55,6 +54,12 @@ impl<'a> Served<'a> {
         let pairs =
             self.aliases.keys().filter_map(|alias| Some((alias.clone(), unalias(alias, self.aliases)?)));
         pairs.filter(|(_, name)| self.group(name)).map(|(alias, name)| (alias, name.to_owned())).collect()
+    }
+
+    /// A name, if something serves it.
+    pub(super) fn named(&self, name: Option<&str>) -> Option<String> {
+        let name = unalias(name?, self.aliases)?;
+        (self.group(name) || self.deployments.contains_key(name)).then(|| name.to_owned())
     }
 
     /// Group -> groups. What the later lists say of a group replaces what the earlier ones say. Targets that nothing
@@ -158,15 +163,9 @@ fn classes(policy: &Policy, ending: &str) -> BTreeMap<ErrorClass, u32> {
 }
 
 /// Dollars per seconds; both or none ([`super::routes_rules`]).
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "dollars are between 0 and a billion: below 2^63 nano-dollars"
-)]
 pub(super) fn budget(dollars: Option<f64>, period: Option<u64>) -> Option<Budget> {
     let (dollars, period) = (dollars?, period?);
-    let limit = (dollars * NANOS_PER_DOLLAR).round() as u64;
-    Some(Budget { limit, period: Duration::from_secs(period) })
+    Some(Budget { limit: nanos(dollars), period: Duration::from_secs(period) })
 }
 
 impl ProviderBudget {

@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, deployments: &[Deployment], findings: &mut 
     let names = Names::of(config, deployments);
     aliases(config, &names, findings);
     fallbacks(config, &names, findings);
+    defaults(config, &names, findings);
     mirrors(config, &names, findings);
     routing_groups(config, &names, findings);
     for name in config.router_settings.model_group_retry_policy.keys() {
@@ -34,6 +35,8 @@ struct Names<'a> {
     groups: BTreeSet<&'a str>,
     aliases: &'a BTreeMap<String, Alias>,
     ids: BTreeSet<&'a str>,
+    /// The database may have more, or lose some: a name that nobody has is no reason to refuse the file.
+    stored: bool,
 }
 
 impl<'a> Names<'a> {
@@ -43,6 +46,7 @@ impl<'a> Names<'a> {
             groups: config.model_list.iter().map(|entry| entry.model_name.as_str()).collect(),
             aliases: &config.router_settings.model_group_alias,
             ids: written.chain(deployments.iter().map(|d| d.meta.id.as_str())).collect(),
+            stored: config.general_settings.store_model_in_db,
         }
     }
 
@@ -72,8 +76,12 @@ impl<'a> Names<'a> {
     }
 
     fn no_group(&self, name: &str, place: &Place, findings: &mut Findings) {
-        findings
-            .error(place, format!("there is no model group `{name}`{}", did_you_mean(name, self.known())));
+        let near = did_you_mean(name, self.known());
+        if self.stored {
+            findings.warn(place, format!("no model group `{name}` so far; the database may have it{near}"));
+        } else {
+            findings.error(place, format!("there is no model group `{name}`{near}"));
+        }
     }
 }
 
@@ -84,8 +92,7 @@ fn aliases(config: &Config, names: &Names<'_>, findings: &mut Findings) {
         match unalias(alias, aliases) {
             None => findings.error(&place, "the aliases form a loop"),
             Some(group) if !names.serves(group) => {
-                let near = did_you_mean(group, names.groups.iter().copied());
-                findings.error(&place, format!("there is no model group `{group}`{near}"));
+                names.no_group(group, &place, findings);
             }
             Some(group) if names.groups.contains(alias.as_str()) => findings
                 .warn(&place, format!("hides the model group of the same name: requests go to `{group}`")),
@@ -128,6 +135,17 @@ fn fallbacks(config: &Config, names: &Names<'_>, findings: &mut Findings) {
     ] {
         for (at, name) in targets.iter().enumerate() {
             target(name, &Place::at(path).index(at), findings);
+        }
+    }
+}
+
+fn defaults(config: &Config, names: &Names<'_>, findings: &mut Findings) {
+    let general = &config.general_settings;
+    for (key, name) in
+        [("moderation_model", &general.moderation_model), ("files_model", &general.files_model)]
+    {
+        if let Some(name) = name {
+            names.must_serve(name, &Place::at("general_settings").key(key), findings);
         }
     }
 }

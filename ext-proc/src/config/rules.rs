@@ -20,29 +20,33 @@ const WEAK_KEYS: [&str; 14] = [
     "sk-password",
     "sk-secret",
 ];
-/// Shorter than this after `sk-` can be guessed.
-const SHORTEST_MASTER_KEY: usize = 8;
+/// A shorter one can be guessed (LiteLLM's bound for keys that somebody chose).
+const SHORTEST_MASTER_KEY: usize = 16;
 
 pub(super) fn check(config: &Config, env: &Env, findings: &mut Findings) {
     master_key(config, findings);
     database(config, findings);
+    buffer(config, findings);
     header_name(config, findings);
-    redis(config, findings);
     if config.model_list.is_empty() {
         findings.warn(&Place::at("model_list"), "there is no deployment: every request is refused");
     }
+    model_names(config, findings);
+    if env.get("LITELLM_CONFIG_BUCKET_NAME").is_some_and(|name| !name.is_empty()) {
+        findings.warn(
+            &Place::default(),
+            "LITELLM_CONFIG_BUCKET_NAME is set; configuration in buckets is not read",
+        );
+    }
+}
+
+pub(super) fn model_names(config: &Config, findings: &mut Findings) {
     for (at, entry) in config.model_list.iter().enumerate() {
         if entry.model_name.len() > 256 || entry.model_name.chars().any(char::is_control) {
             let place = Place::at("model_list").index(at).key("model_name");
             findings
                 .error(&place, "a model name has at most 256 characters, none of them a control character");
         }
-    }
-    if env.get("LITELLM_CONFIG_BUCKET_NAME").is_some_and(|name| !name.is_empty()) {
-        findings.warn(
-            &Place::default(),
-            "LITELLM_CONFIG_BUCKET_NAME is set; configuration in buckets is not read",
-        );
     }
 }
 
@@ -59,14 +63,15 @@ fn master_key(config: &Config, findings: &mut Findings) {
         }
         return;
     };
-    let Some(rest) = key.strip_prefix("sk-") else {
+    if !key.starts_with("sk-") {
         findings.error(&place, "must start with `sk-`");
         return;
-    };
+    }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         findings.error(&place, "has characters that no header can carry");
-    } else if WEAK_KEYS.contains(&key) || rest.len() < SHORTEST_MASTER_KEY {
-        let message = "publicly known or too short; make one with `echo sk-$(openssl rand -hex 16)`";
+    } else if WEAK_KEYS.contains(&key) || key.len() < SHORTEST_MASTER_KEY {
+        let message =
+            "publicly known or too short (16 characters); make one with `echo sk-$(openssl rand -hex 16)`";
         if permit {
             findings.warn(&place, message);
         } else {
@@ -87,42 +92,16 @@ fn database(config: &Config, findings: &mut Findings) {
     }
 }
 
+fn buffer(config: &Config, findings: &mut Findings) {
+    if config.general_settings.use_redis_transaction_buffer && config.redis.is_none() {
+        let place = Place::at("general_settings.use_redis_transaction_buffer");
+        findings.error(&place, "needs a Redis: name it in `router_settings.redis_*`");
+    }
+}
+
 fn header_name(config: &Config, findings: &mut Findings) {
     let Some(name) = &config.general_settings.litellm_key_header_name else { return };
     if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
         findings.error(&Place::at("general_settings.litellm_key_header_name"), "not a header name");
-    }
-}
-
-fn redis(config: &Config, findings: &mut Findings) {
-    let router = &config.router_settings;
-    if let Some(url) = &router.redis_url {
-        let known = ["redis://", "rediss://", "unix://", "redis+unix://"];
-        if !known.iter().any(|scheme| url.expose().starts_with(scheme)) {
-            findings.error(&Place::at("router_settings.redis_url"), "must start with redis:// or rediss://");
-        }
-        if router.redis_host.is_some() {
-            findings.warn(&Place::at("router_settings.redis_host"), "`redis_url` is set too, and wins");
-        }
-    } else if router.redis_host.is_none() {
-        for (name, set) in [
-            ("redis_port", router.redis_port.is_some()),
-            ("redis_username", router.redis_username.is_some()),
-            ("redis_password", router.redis_password.is_some()),
-            ("redis_db", router.redis_db.is_some()),
-        ] {
-            if set {
-                let place = Place::at("router_settings").key(name);
-                findings.error(&place, "set without `redis_host`: counters would stay in this process");
-            }
-        }
-    }
-    if let Some(host) = &router.redis_host
-        && (host.contains(['/', '@', ' ']) || host.contains("://"))
-    {
-        findings.error(
-            &Place::at("router_settings.redis_host"),
-            "must be a host name alone; a URL goes to `redis_url`",
-        );
     }
 }

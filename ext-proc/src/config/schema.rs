@@ -1,5 +1,7 @@
 //! The vocabulary of the key table: what a key is called, what it takes, whether Attaché acts on it.
 
+use crate::prices::{self, SUPPORTS};
+
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
@@ -22,6 +24,16 @@ pub(super) enum Kind {
     Fraction,
     /// Dollars, 0 included.
     Price,
+    /// Any price field of LiteLLM's: the key stands for all names that [`prices::is_price`] takes.
+    Rates,
+    /// A capability of LiteLLM's: the key stands for all names that begin so.
+    Supports,
+    /// Text or a map that is never shown.
+    SecretJson,
+    /// Discounts by provider.
+    Discounts,
+    /// Margins by provider.
+    Margins,
     TextList,
     /// One of these names.
     Choice(&'static [&'static str]),
@@ -29,8 +41,20 @@ pub(super) enum Kind {
     Choices(&'static [&'static str], &'static [&'static str]),
     /// `30s`, `15m`, `1h`, `7d`, `2w`, `1mo` (30 days); becomes whole seconds.
     Period,
+    /// The same or `off`, which becomes 0.
+    PeriodOrOff,
+    /// The same as `Period`, kept as text: budget windows of days, weeks and months follow the calendar.
+    Duration,
+    /// `HH:MM`.
+    TimeOfDay,
+    /// One of these numbers.
+    Status(&'static [u16]),
+    /// A map of anything, for the admin API to read.
+    Json,
     TextMap,
     SecretMap,
+    /// Hosts and ports: `host:port`, `[host, port]` or `{host, port}`, or JSON of that as text; become pairs.
+    Nodes,
     /// `[{group: [group, ...]}]`.
     Fallbacks,
     /// `{alias: group}` or `{alias: {model: group, hidden: true}}`.
@@ -47,7 +71,7 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Text | Self::Secret => "text",
-            Self::Bool => "true or false",
+            Self::Bool | Self::Supports => "true or false",
             Self::Count => "a whole number",
             Self::Positive => "a whole number above 0",
             Self::Port => "a port number",
@@ -56,11 +80,20 @@ impl Kind {
             Self::Amount => "a number above 0",
             Self::Fraction => "a number, 0 or more",
             Self::Price => "dollars, 0 or more",
+            Self::Rates => "dollars per unit",
+            Self::SecretJson => "text or a map",
+            Self::Discounts => "a map `{provider: share}`",
+            Self::Margins => "a map `{provider: share}` or `{provider: {percentage, fixed_amount}}`",
             Self::TextList => "a list of text",
             Self::Choice(_) => "one of the names below",
             Self::Choices(..) => "a list of the names below",
-            Self::Period => "a duration such as `30s`, `15m`, `1h`, `1d` or `1mo`",
+            Self::Period | Self::Duration => "a duration such as `30s`, `15m`, `1h`, `1d` or `1mo`",
+            Self::PeriodOrOff => "a duration such as `30d`, or `off`",
+            Self::TimeOfDay => "a time of day such as `06:00`",
+            Self::Status(_) => "one of the numbers below",
+            Self::Json => "a map",
             Self::TextMap | Self::SecretMap => "a map of text",
+            Self::Nodes => "a list of `host:port`",
             Self::Fallbacks => "a list of `{group: [group, ...]}`",
             Self::Aliases => "a map `{alias: group}` or `{alias: {model, hidden}}`",
             Self::Section(_) => "a section of keys",
@@ -81,6 +114,12 @@ pub(super) struct Key {
     pub(super) doc: &'static str,
 }
 
+impl Key {
+    fn stands_for_many(&self) -> bool {
+        matches!(self.kind, Kind::Rates | Kind::Supports)
+    }
+}
+
 /// A map of keys.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -94,7 +133,18 @@ pub(super) struct Section {
 
 impl Section {
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name == name)
+        let rates = || self.rates().filter(|_| prices::is_charged(name));
+        let supports = || {
+            let key = self.keys.iter().find(|key| matches!(key.kind, Kind::Supports));
+            key.filter(|_| name.starts_with(SUPPORTS))
+        };
+        let own = self.keys.iter().find(|key| key.name == name && !key.stands_for_many());
+        own.or_else(rates).or_else(supports)
+    }
+
+    /// The key that stands for prices, where there may be some.
+    fn rates(&self) -> Option<&'static Key> {
+        self.keys.iter().find(|key| matches!(key.kind, Kind::Rates))
     }
 
     pub(super) fn knows(&self, name: &str) -> bool {
@@ -113,7 +163,9 @@ impl Section {
 
     /// Every name, for suggestions.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.keys.iter().map(|key| key.name).chain(self.known().filter(|name| !name.contains('*')))
+        let prices = self.rates().into_iter().flat_map(|_| prices::field_names());
+        let keys = self.keys.iter().filter(|key| !key.stands_for_many()).map(|key| key.name);
+        keys.chain(self.known().filter(|name| !name.contains('*'))).chain(prices)
     }
 }
 

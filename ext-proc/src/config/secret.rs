@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A string that never shows itself: `Debug` prints `***`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

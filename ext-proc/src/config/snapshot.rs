@@ -8,7 +8,7 @@ use attache_llm::wildcard;
 
 use super::issue::{Findings, Issue};
 use super::routes::{self, Served, Strategies, unalias};
-use super::{Config, ConfigErrors, Env, choices, resolve, seconds};
+use super::{Config, ConfigErrors, Env, choices, limits, resolve, seconds};
 use crate::prices::PriceTable;
 use crate::routing::{Deployment, Group, Snapshot};
 
@@ -79,6 +79,8 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         context_window_fallbacks: served.special(context),
         content_policy_fallbacks: served.special(policy),
         aliases: served.aliases(),
+        moderation_model: served.named(config.general_settings.moderation_model.as_deref()),
+        files_model: served.named(config.general_settings.files_model.as_deref()),
         hidden: hidden.map(|(name, _)| name.clone()).collect(),
         num_retries: router.num_retries.or(litellm.num_retries).unwrap_or(NUM_RETRIES),
         retry_policy: routes::retry_policy(&router.retry_policy),
@@ -95,10 +97,12 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         pre_call_checks: router.enable_pre_call_checks,
         tags: routes::tags(config),
         provider_budgets: routes::provider_budgets(config),
+        limits: Arc::new(limits::rules(config)),
         affinity: routes::affinity(config),
         pre_call_health_checks: config.features.pre_call_health_checks,
         groups,
         deployments: by_id,
+        block_unpriced: litellm.block_requests_for_models_without_pricing,
         prices: None,
     }
 }

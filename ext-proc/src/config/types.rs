@@ -3,9 +3,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::Secret;
-use crate::store::{CounterBackend, DatabaseBackend, REDIS_DEADLINE};
+use super::rates::Margin;
+use super::redis::Node;
+use super::{IdentityRule, LitellmParams, ModelInfo, RedisSettings, Secret};
+use crate::store::{CounterBackend, DatabaseBackend, REDIS_DEADLINE, RedisServers};
 
 /// The whole file after placeholders and includes. Only what Attaché acts on is typed here; the keys that are
 /// known but not acted on are listed in the key table (`keys.rs`).
@@ -19,6 +22,9 @@ pub struct Config {
     pub features: Features,
     /// Variables for placeholders and provider keys, over the process's own.
     pub environment_variables: BTreeMap<String, Secret>,
+    /// Where the counters live, by all of this and the environment; `None`: in this process.
+    #[serde(skip)]
+    pub redis: Option<RedisServers>,
 }
 
 /// One deployment. Several entries with the same `model_name` form a model group.
@@ -38,72 +44,6 @@ pub struct ModelEntry {
     pub blocked: bool,
 }
 
-/// `litellm_params`: how the provider is called.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LitellmParams {
-    /// `<provider>/<model>`; without a known prefix, OpenAI.
-    pub model: String,
-    pub custom_llm_provider: Option<String>,
-    pub api_key: Option<Secret>,
-    pub api_base: Option<String>,
-    pub api_version: Option<String>,
-    pub organization: Option<String>,
-    /// Name in the price table.
-    pub base_model: Option<String>,
-    pub rpm: Option<u64>,
-    pub tpm: Option<u64>,
-    pub weight: Option<u64>,
-    /// Tier; lower ones first.
-    pub order: Option<u32>,
-    pub max_parallel_requests: Option<u64>,
-    /// Dollars per `budget_duration`.
-    pub max_budget: Option<f64>,
-    /// Seconds.
-    pub budget_duration: Option<u64>,
-    pub tags: Vec<String>,
-    pub region_name: Option<String>,
-    pub num_retries: Option<u32>,
-    /// As `num_retries`, which wins.
-    pub max_retries: Option<u32>,
-    /// Model group that gets a copy of the traffic.
-    pub mirror: Option<String>,
-    /// Seconds.
-    pub timeout: Option<f64>,
-    /// Seconds to the first event of a stream.
-    pub stream_timeout: Option<f64>,
-    pub cooldown_time: Option<f64>,
-    pub extra_headers: BTreeMap<String, String>,
-    /// Dollars per token, over the price table.
-    pub input_cost_per_token: Option<f64>,
-    pub output_cost_per_token: Option<f64>,
-    pub cache_read_input_token_cost: Option<f64>,
-    pub cache_creation_input_token_cost: Option<f64>,
-}
-
-/// `model_info`: metadata, never sent upstream.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct ModelInfo {
-    pub id: Option<String>,
-    pub mode: Option<String>,
-    pub base_model: Option<String>,
-    pub allowed_fails: Option<u32>,
-    pub allowed_fails_policy: Policy,
-    pub cooldown_time: Option<f64>,
-    pub access_groups: Vec<String>,
-    /// As `litellm_params.region_name`, which wins.
-    pub region: Option<String>,
-    pub max_input_tokens: Option<u64>,
-    pub max_output_tokens: Option<u64>,
-    pub blocked: bool,
-    /// Dollars per token; those of `litellm_params` win.
-    pub input_cost_per_token: Option<f64>,
-    pub output_cost_per_token: Option<f64>,
-    pub cache_read_input_token_cost: Option<f64>,
-    pub cache_creation_input_token_cost: Option<f64>,
-}
-
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct GeneralSettings {
@@ -111,11 +51,20 @@ pub struct GeneralSettings {
     pub master_key: Option<Secret>,
     /// `postgres://...`; without one, SQLite in the data directory.
     pub database_url: Option<Secret>,
+    /// Before every other Redis that is named.
+    pub coordination_redis: RedisSettings,
     pub database_connection_pool_limit: u32,
     /// Seconds.
     pub database_connection_timeout: u64,
     /// Seconds between ledger writes.
     pub proxy_batch_write_at: u64,
+    /// Rows wait for the database in Redis.
+    pub use_redis_transaction_buffer: bool,
+    /// Seconds that rows of the ledger are kept; 0: for ever.
+    pub maximum_spend_logs_retention_period: u64,
+    /// Seconds between two looks at that.
+    pub maximum_spend_logs_retention_interval: u64,
+    pub store_prompts_in_spend_logs: bool,
     pub litellm_key_header_name: Option<String>,
     pub max_request_size_mb: Option<f64>,
     /// Accepts a missing or publicly known master key. For local development.
@@ -127,6 +76,47 @@ pub struct GeneralSettings {
     pub readiness_requires: Vec<Requirement>,
     /// Seconds between two looks at the configuration's files; 0: none.
     pub proxy_config_reload_interval_seconds: f64,
+    pub token_rate_limit_type: TokenRateLimitType,
+    /// Of keys without one of their own.
+    pub max_parallel_requests: Option<u64>,
+    pub global_max_parallel_requests: Option<u64>,
+    pub fail_closed_rate_limit_enforcement: bool,
+    pub fail_closed_budget_enforcement: bool,
+    pub disable_budget_reservation: bool,
+    pub apply_user_budget_to_team_keys: bool,
+    pub enforce_user_param: bool,
+    /// Group for moderations that name no model.
+    pub moderation_model: Option<String>,
+    /// Group whose account serves files, batches and stored responses that name no model.
+    pub files_model: Option<String>,
+    pub user_header_name: Option<String>,
+    pub user_header_mappings: Vec<UserHeader>,
+    pub disable_custom_api_keys: bool,
+    pub disable_auto_add_proxy_admin_to_teams: bool,
+    pub store_model_in_db: bool,
+    /// Changes of the admin API are recorded in any case.
+    pub store_audit_logs: Option<bool>,
+    /// No effect: nothing makes an unknown key pass.
+    pub allow_requests_on_db_unavailable: bool,
+}
+
+/// `token_rate_limit_type`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRateLimitType {
+    #[default]
+    Total,
+    Input,
+    Output,
+}
+
+/// `user_header_mappings[]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct UserHeader {
+    pub header_name: String,
+    /// `customer` or `internal_user`.
+    pub litellm_user_role: String,
 }
 
 /// Something that must be there before the gateway is ready.
@@ -159,9 +149,14 @@ impl Default for GeneralSettings {
         Self {
             master_key: None,
             database_url: None,
+            coordination_redis: RedisSettings::default(),
             database_connection_pool_limit: 10,
             database_connection_timeout: 60,
             proxy_batch_write_at: 10,
+            use_redis_transaction_buffer: false,
+            maximum_spend_logs_retention_period: 90 * 86_400,
+            maximum_spend_logs_retention_interval: 86_400,
+            store_prompts_in_spend_logs: false,
             litellm_key_header_name: None,
             max_request_size_mb: None,
             dangerously_permit_weak_or_unset_master_key: false,
@@ -169,11 +164,28 @@ impl Default for GeneralSettings {
             health_check_interval: 300.0,
             readiness_requires: vec![Requirement::Envoy],
             proxy_config_reload_interval_seconds: 2.0,
+            token_rate_limit_type: TokenRateLimitType::Total,
+            max_parallel_requests: None,
+            global_max_parallel_requests: None,
+            fail_closed_rate_limit_enforcement: false,
+            fail_closed_budget_enforcement: false,
+            disable_budget_reservation: false,
+            apply_user_budget_to_team_keys: false,
+            enforce_user_param: false,
+            moderation_model: None,
+            files_model: None,
+            user_header_name: None,
+            user_header_mappings: Vec::new(),
+            disable_custom_api_keys: false,
+            disable_auto_add_proxy_admin_to_teams: false,
+            store_model_in_db: false,
+            store_audit_logs: None,
+            allow_requests_on_db_unavailable: false,
         }
     }
 }
 
-/// `router_settings`. Counters live in Redis if a host or URL is given, else in process.
+/// `router_settings`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct RouterSettings {
@@ -187,6 +199,15 @@ pub struct RouterSettings {
     pub redis_username: Option<String>,
     pub redis_password: Option<Secret>,
     pub redis_db: Option<u32>,
+    /// TLS.
+    pub redis_ssl: Option<bool>,
+    /// PEM file.
+    pub redis_ssl_ca_certs: Option<String>,
+    pub redis_startup_nodes: Vec<Node>,
+    pub redis_sentinel_nodes: Vec<Node>,
+    /// As the sentinels call the primary.
+    pub redis_service_name: Option<String>,
+    pub redis_sentinel_password: Option<Secret>,
     /// Milliseconds that a request waits for Redis.
     pub redis_deadline_ms: Option<u32>,
     pub num_retries: Option<u32>,
@@ -268,6 +289,8 @@ pub struct ProviderBudget {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct LitellmSettings {
+    pub drop_params: bool,
+    pub modify_params: bool,
     pub num_retries: Option<u32>,
     /// Seconds.
     pub request_timeout: Option<f64>,
@@ -276,6 +299,59 @@ pub struct LitellmSettings {
     pub context_window_fallbacks: Fallbacks,
     pub content_policy_fallbacks: Fallbacks,
     pub allowed_fails: Option<u32>,
+    /// Provider to share.
+    pub cost_discount_config: BTreeMap<String, f64>,
+    /// Provider, or `global`, to margin.
+    pub cost_margin_config: BTreeMap<String, Margin>,
+    pub block_requests_for_models_without_pricing: bool,
+    /// Dollars, of the whole gateway; 0: no limit.
+    pub max_budget: f64,
+    /// As written.
+    pub budget_duration: Option<String>,
+    pub budget_exceeded_status_code: Option<u16>,
+    /// IANA name.
+    pub timezone: Option<String>,
+    /// `HH:MM`.
+    pub budget_reset_time: Option<String>,
+    /// Dollars.
+    pub max_end_user_budget: Option<f64>,
+    pub max_end_user_budget_id: Option<String>,
+    /// Dollars.
+    pub max_internal_user_budget: Option<f64>,
+    /// As written.
+    pub internal_user_budget_duration: Option<String>,
+    pub tag_budget_config: BTreeMap<String, TagBudget>,
+    /// LiteLLM's cache: its Redis has the counters when no other is named.
+    pub cache_params: RedisSettings,
+    /// Dollars.
+    pub default_soft_budget: Option<f64>,
+    /// Parameters of `/key/generate`, as LiteLLM writes them.
+    pub default_key_generate_params: Map<String, Value>,
+    pub upperbound_key_generate_params: Map<String, Value>,
+    /// `team_key_generation` and `personal_key_generation`, as LiteLLM writes them.
+    pub key_generation_settings: Map<String, Value>,
+    /// Parameters of `/user/new`.
+    pub default_internal_user_params: Map<String, Value>,
+    /// Parameters of `/team/new`.
+    pub default_team_params: Map<String, Value>,
+    /// Regular expression; see [`super::alias_pattern`].
+    pub key_alias_pattern: Option<String>,
+    /// Changes of the admin API are recorded in any case.
+    pub store_audit_logs: Option<bool>,
+    /// Over `store_prompts_in_spend_logs`.
+    pub turn_off_message_logging: bool,
+}
+
+/// `tag_budget_config.<tag>`: one name of each pair is set.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct TagBudget {
+    /// Dollars.
+    pub max_budget: Option<f64>,
+    pub budget_limit: Option<f64>,
+    /// As written.
+    pub budget_duration: Option<String>,
+    pub time_period: Option<String>,
 }
 
 /// Top-level `features`.
@@ -285,32 +361,61 @@ pub struct Features {
     pub separate_health_app: bool,
     /// Leave out deployments whose last background probe failed.
     pub pre_call_health_checks: bool,
+    pub budget_mode: BudgetMode,
+    /// Workloads without keys.
+    pub identities: Vec<IdentityRule>,
+}
+
+/// `features.budget_mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetMode {
+    #[default]
+    Enforce,
+    /// Counts what budgets would have refused.
+    Audit,
+}
+
+impl GeneralSettings {
+    /// Headers that name the end user, beside LiteLLM's own.
+    pub fn end_user_headers(&self) -> impl Iterator<Item = &str> {
+        let mapped = self.user_header_mappings.iter().filter(|map| map.litellm_user_role == "customer");
+        mapped.map(|map| map.header_name.as_str()).chain(self.user_header_name.as_deref())
+    }
 }
 
 impl Config {
-    /// Where counters, reservations and cooldowns live: Redis if `router_settings` names one, else this process.
+    /// Where counters, reservations and cooldowns live: Redis if one is named, else this process.
     #[must_use]
     pub fn counters(&self) -> CounterBackend {
-        let router = &self.router_settings;
-        let deadline = router.redis_deadline_ms.map_or(REDIS_DEADLINE, |ms| Duration::from_millis(ms.into()));
-        if let Some(url) = &router.redis_url {
-            return CounterBackend::Redis { url: url.clone(), deadline };
+        let Some(servers) = self.redis.clone() else { return CounterBackend::Memory };
+        let deadline = self.router_settings.redis_deadline_ms;
+        let deadline = deadline.map_or(REDIS_DEADLINE, |ms| Duration::from_millis(ms.into()));
+        let general = &self.general_settings;
+        let fail_closed =
+            general.fail_closed_rate_limit_enforcement || general.fail_closed_budget_enforcement;
+        CounterBackend::Redis { servers, deadline, fail_closed }
+    }
+
+    /// How long prompts and answers are kept: as long as the rows that they belong to.
+    #[must_use]
+    pub fn prompts_kept(&self) -> Duration {
+        match self.general_settings.maximum_spend_logs_retention_period {
+            0 => Duration::MAX,
+            seconds => Duration::from_secs(seconds),
         }
-        let Some(host) = &router.redis_host else { return CounterBackend::Memory };
-        let user = router.redis_username.as_deref().map(percent_encode).unwrap_or_default();
-        let password = router.redis_password.as_ref().map(|secret| percent_encode(secret.expose()));
-        let login = match password {
-            Some(password) => format!("{user}:{password}@"),
-            None if user.is_empty() => String::new(),
-            None => format!("{user}@"),
-        };
-        // An IPv6 address needs brackets in a URL.
-        let host =
-            if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
-        let port = router.redis_port.unwrap_or(6379);
-        let db = router.redis_db.map(|db| db.to_string()).unwrap_or_default();
-        let url = Secret::new(format!("redis://{login}{host}:{port}/{db}"));
-        CounterBackend::Redis { url, deadline }
+    }
+
+    /// Are prompts and answers kept?
+    #[must_use]
+    pub fn stores_prompts(&self) -> bool {
+        self.general_settings.store_prompts_in_spend_logs && !self.litellm_settings.turn_off_message_logging
+    }
+
+    /// Where rows of the ledger wait for the database, if not in the local spool.
+    #[must_use]
+    pub fn ledger_buffer(&self) -> Option<RedisServers> {
+        self.redis.clone().filter(|_| self.general_settings.use_redis_transaction_buffer)
     }
 
     /// Where keys and ledger live: Postgres if `database_url` is given, else SQLite in `data_dir`.
@@ -326,19 +431,6 @@ impl Config {
             None => DatabaseBackend::Sqlite { path: data_dir.join("attache.db") },
         }
     }
-}
-
-/// Everything but unreserved characters, so that any password survives the URL.
-fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 /// Seconds of the file as a duration; negative and non-finite values are config errors caught by the loader.

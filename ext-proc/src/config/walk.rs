@@ -5,6 +5,7 @@ use serde_yaml_ng::{Mapping, Number, Value};
 use super::files::key_text;
 use super::issue::{Findings, Place, did_you_mean};
 use super::keys;
+use super::rates;
 use super::schema::{Kind, Section};
 
 /// Checks and normalises a map in place: what is left deserialises into the types.
@@ -20,7 +21,11 @@ pub(super) fn section(map: &mut Mapping, section: &Section, place: &Place, findi
         if unset(&value, row.kind) {
             continue;
         }
-        match check(&mut value, row.kind, &here, findings) {
+        let checked = match row.kind {
+            Kind::Rates => rates::price(&name, &value),
+            kind => check(&mut value, kind, &here, findings),
+        };
+        match checked {
             Ok(()) => {
                 map.insert(Value::String(name), value);
             }
@@ -46,6 +51,8 @@ fn unset(value: &Value, kind: Kind) -> bool {
             | Kind::SecretMap
             | Kind::Fallbacks
             | Kind::Aliases
+            | Kind::Discounts
+            | Kind::Margins
     );
     match value {
         Value::Null => true,
@@ -76,7 +83,8 @@ fn check(value: &mut Value, kind: Kind, place: &Place, findings: &mut Findings) 
             }
             _ => wrong(value),
         },
-        Kind::Bool => put(value, boolean(value).map(Value::Bool), kind),
+        Kind::Bool | Kind::Supports => put(value, boolean(value).map(Value::Bool), kind),
+        Kind::SecretJson if value.is_string() => Ok(()),
         Kind::Count => put(value, whole(value, 0, u64::from(u32::MAX)), kind),
         Kind::Positive => put(value, whole(value, 1, u64::MAX >> 1), kind),
         Kind::Port => put(value, whole(value, 1, u64::from(u16::MAX)), kind),
@@ -86,7 +94,32 @@ fn check(value: &mut Value, kind: Kind, place: &Place, findings: &mut Findings) 
         Kind::Choice(names) => choice(value, names),
         Kind::Choices(names, others) => choices(value, names, others, place, findings),
         Kind::Period => period(value),
+        Kind::PeriodOrOff if is_off(value) => put(value, Some(Value::Number(0.into())), kind),
+        Kind::PeriodOrOff => {
+            period(value).map_err(|_| format!("found {}, expected {}", found(value), kind.name()))
+        }
+        Kind::Duration => duration(value),
+        Kind::TimeOfDay => match value.as_str().and_then(minute_of_day) {
+            Some(_) => Ok(()),
+            None => wrong(value),
+        },
+        Kind::Status(numbers) => {
+            let among =
+                |number: &Value| number.as_u64().is_some_and(|n| numbers.iter().any(|s| u64::from(*s) == n));
+            let list: Vec<_> = numbers.iter().map(u16::to_string).collect();
+            let message = format!("found {}, expected one of {}", found(value), list.join(", "));
+            *value = whole(value, 0, u64::from(u16::MAX)).filter(among).ok_or(message)?;
+            Ok(())
+        }
+        Kind::Json | Kind::SecretJson | Kind::Rates => json(value),
+        Kind::Discounts => rates::discounts(value, place, findings),
+        Kind::Margins => rates::margins(value, place, findings),
         Kind::TextMap | Kind::SecretMap => text_map(value, place, findings),
+        Kind::Nodes => {
+            let pairs = nodes(value).and_then(|nodes| serde_yaml_ng::to_value(nodes).ok());
+            *value = pairs.ok_or_else(|| format!("expected {}, or `[host, port]`", kind.name()))?;
+            Ok(())
+        }
         Kind::Fallbacks => fallbacks(value, place, findings),
         Kind::Aliases => aliases(value, place, findings),
         Kind::Section(inner) => match value {
@@ -189,6 +222,11 @@ fn period(value: &mut Value) -> Result<(), String> {
     Ok(())
 }
 
+/// `off` is false in older YAML.
+fn is_off(value: &Value) -> bool {
+    matches!(value, Value::Bool(false)) || value.as_str().is_some_and(|text| text.trim() == "off")
+}
+
 fn period_seconds(text: &str) -> Option<u64> {
     const DAY: u64 = 24 * 60 * 60;
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
@@ -206,13 +244,47 @@ fn period_seconds(text: &str) -> Option<u64> {
     number.checked_mul(unit).filter(|seconds| (1..=3_660 * DAY).contains(seconds))
 }
 
+/// Durations that stay text. Only one month is a window of the calendar.
+fn duration(value: &mut Value) -> Result<(), String> {
+    let wrong = |value: &Value| format!("found {}, expected {}", found(value), Kind::Duration.name());
+    let Value::String(text) = value else { return Err(wrong(value)) };
+    *text = text.trim().to_owned();
+    match period_seconds(text) {
+        None => Err(wrong(value)),
+        Some(_) if text.ends_with("mo") && text != "1mo" => {
+            Err("no budget is for several months: expected `1mo`, or days".to_owned())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Minutes after midnight of `HH:MM`.
+pub(super) fn minute_of_day(text: &str) -> Option<u32> {
+    let (hour, minute) = text.trim().split_once(':')?;
+    let number = |text: &str, below: u32| {
+        let plain = (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u32>().ok().filter(|number| plain && *number < below)
+    };
+    Some(number(hour, 24)? * 60 + number(minute, 60)?)
+}
+
+/// Anything that JSON can say; keys that look like numbers become text, at every depth.
+fn json(value: &mut Value) -> Result<(), String> {
+    if !value.is_mapping() {
+        return Err(format!("found {}, expected a map", found(value)));
+    }
+    let plain = serde_json::to_value(&*value).ok().and_then(|json| serde_yaml_ng::to_value(json).ok());
+    *value = plain.ok_or("holds something that JSON cannot say, such as a tag")?;
+    Ok(())
+}
+
 /// Replaces a value by its normal form; without one, it is of the wrong type.
 fn put(value: &mut Value, normal: Option<Value>, kind: Kind) -> Result<(), String> {
     *value = normal.ok_or_else(|| format!("found {}, expected {}", found(value), kind.name()))?;
     Ok(())
 }
 
-fn boolean(value: &Value) -> Option<bool> {
+pub(super) fn boolean(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(flag) => Some(*flag),
         Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
@@ -240,7 +312,7 @@ fn integral(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number)).then_some(number as u64)
 }
 
-fn real(value: &Value, min: f64) -> Option<Value> {
+pub(super) fn real(value: &Value, min: f64) -> Option<Value> {
     let number = match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),
@@ -277,6 +349,34 @@ fn text_map(value: &mut Value, place: &Place, findings: &mut Findings) -> Result
         }
     }
     Ok(())
+}
+
+/// Hosts and ports in each of the forms that LiteLLM's users write.
+pub(super) fn nodes(value: &Value) -> Option<Vec<(String, u16)>> {
+    match value {
+        Value::String(json) => nodes(&serde_json::from_str(json).ok()?),
+        Value::Sequence(items) if !items.is_empty() => items.iter().map(node).collect(),
+        _ => None,
+    }
+}
+
+fn node(value: &Value) -> Option<(String, u16)> {
+    let (host, port) = match value {
+        Value::String(text) => {
+            let (host, port) = text.rsplit_once(':')?;
+            (host, Value::from(port))
+        }
+        Value::Sequence(pair) => match pair.as_slice() {
+            [host, port] => (host.as_str()?, port.clone()),
+            _ => return None,
+        },
+        Value::Mapping(map) => (map.get("host")?.as_str()?, map.get("port")?.clone()),
+        _ => return None,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = whole(&port, 1, u64::from(u16::MAX))?.as_u64()?;
+    (!host.is_empty() && !host.contains(['/', '@', ' ']))
+        .then_some((host.to_owned(), u16::try_from(port).ok()?))
 }
 
 fn fallbacks(value: &mut Value, place: &Place, findings: &mut Findings) -> Result<(), String> {

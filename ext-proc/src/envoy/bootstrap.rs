@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use attache_llm::contract::{GateConfig, MAX_PASSES, REPLAN_CLUSTER, REPLY_HEADER, WAIT_HEADER};
 use attache_llm::error::kind_of_status;
 use attache_llm::path::ADMIN_PREFIXES;
+use attache_llm::provider::ApiBase;
 
 const TEMPLATE: &str = include_str!("../../../envoy/bootstrap.yaml");
 
@@ -21,12 +22,35 @@ pub enum SidecarAddress {
     Tcp { host: String, port: u16, ca: PathBuf, cert: PathBuf, key: PathBuf },
 }
 
-/// TLS of the public listener; with `client_ca` clients must show a certificate.
+/// TLS of the public listener; with `client_ca` certificates of clients are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
+    /// A client may show no certificate. One that is shown is verified all the same.
+    pub client_optional: bool,
+}
+
+/// Tokens that Envoy verifies for callers without a key. Their claims go to the metadata key of the gate's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// `iss` of every token.
+    pub issuer: String,
+    /// A token must be for one of these; empty: for whomever.
+    pub audiences: Vec<String>,
+    pub jwks: Jwks,
+}
+
+/// Where the issuer's public keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Jwks {
+    File(PathBuf),
+    /// `http(s)://host[:port]/path`, fetched by Envoy every five minutes. `ca` signs the host's certificate.
+    Url {
+        url: String,
+        ca: PathBuf,
+    },
 }
 
 /// What the bootstrap depends on. Start from [`BootstrapOptions::new`].
@@ -49,6 +73,7 @@ pub struct BootstrapOptions {
     /// Longest upload of a request body.
     pub upload_timeout: Duration,
     pub tls: Option<ListenerTls>,
+    pub tokens: Option<Tokens>,
     /// One line of JSON per request on standard output.
     pub access_log: bool,
 }
@@ -68,6 +93,7 @@ impl BootstrapOptions {
             stall_timeout: Duration::from_secs(600),
             upload_timeout: Duration::from_secs(300),
             tls: None,
+            tokens: None,
             access_log: true,
         }
     }
@@ -77,7 +103,8 @@ impl BootstrapOptions {
 ///
 /// # Errors
 ///
-/// A path that is not UTF-8, a body limit over 4 GiB (Envoy's field has 32 bits), a stall timeout of zero.
+/// A path that is not UTF-8, a body limit over 4 GiB (Envoy's field has 32 bits), a stall timeout of zero, a JWKS URL that
+/// is none.
 pub fn render(options: &BootstrapOptions) -> Result<String> {
     if options.stall_timeout.is_zero() || options.request_timeout.is_zero() {
         bail!("timeouts of zero would mean no timeout at all to Envoy");
@@ -87,6 +114,9 @@ pub fn render(options: &BootstrapOptions) -> Result<String> {
     template.timeouts(options);
     template.sidecar(&options.sidecar)?;
     template.tls(options.tls.as_ref())?;
+    template.tokens(options)?;
+    // The gate reads the header under the same condition.
+    template.string("xfcc", if options.gate.trust_xfcc { "ALWAYS_FORWARD_ONLY" } else { "SANITIZE" });
     let body = u32::try_from(options.gate.max_body_bytes).context("max_body_bytes must be below 4 GiB")?;
     template.number("max_body_bytes", body.into());
     template.string("gate_config", &serde_json::to_string(&options.gate)?);
@@ -179,9 +209,34 @@ impl Template {
         self.path("tls_key", &tls.key)?;
         if let Some(ca) = &tls.client_ca {
             self.flag("tls_client_ca", true);
+            self.flag("tls_client_required", !tls.client_optional);
             self.path("tls_client_ca", ca)?;
         }
         Ok(())
+    }
+
+    fn tokens(&mut self, options: &BootstrapOptions) -> Result<()> {
+        let Some(tokens) = &options.tokens else { return Ok(()) };
+        self.flag("jwt", true);
+        self.string("jwt_issuer", &tokens.issuer);
+        self.values.insert("jwt_audiences", serde_json::to_string(&tokens.audiences)?);
+        self.string("jwt_metadata", &options.gate.jwt_metadata);
+        match &tokens.jwks {
+            Jwks::File(path) => {
+                self.flag("jwks_file", true);
+                self.path("jwks_file", path)
+            }
+            Jwks::Url { url, ca } => {
+                let base = ApiBase::parse(url)
+                    .with_context(|| format!("{url:?} is no http(s)://host[:port]/path for the JWKS"))?;
+                self.flag("jwks_url", true);
+                self.flag("jwks_tls", base.tls);
+                self.string("jwks_url", url);
+                self.string("jwks_host", &base.host);
+                self.number("jwks_port", base.port.into());
+                self.path("jwks_ca", ca)
+            }
+        }
     }
 
     /// The text with blocks kept or dropped and placeholders replaced. A placeholder without a value is an error.
@@ -252,6 +307,9 @@ fn local_reply_table() -> Vec<LocalReply> {
     let later = |filter, status, message| LocalReply { filter, status, message, retry_after: Some(1) };
     vec![
         reply(status_filter("EQ", 400), 400, "The request is not valid HTTP."),
+        // The gate and the sidecar have their own words: these are tokens that Envoy did not accept.
+        reply(status_filter("EQ", 401), 401, "The token is not valid."),
+        reply(status_filter("EQ", 403), 403, "The token is not for this gateway."),
         reply(status_filter("EQ", 404), 404, "There is no such path here."),
         reply(status_filter("EQ", 408), 408, "The request did not arrive in time."),
         reply(status_filter("EQ", 413), 413, "The request body is too large."),

@@ -107,7 +107,12 @@ fn public_listener_has_tls_only_when_asked() {
     let mut options = options();
     let plain = parsed(&options);
     assert!(plain["static_resources"]["listeners"][0]["filter_chains"][0].get("transport_socket").is_none());
-    options.tls = Some(ListenerTls { cert: "c.pem".into(), key: "k.pem".into(), client_ca: None });
+    options.tls = Some(ListenerTls {
+        cert: "c.pem".into(),
+        key: "k.pem".into(),
+        client_ca: None,
+        client_optional: false,
+    });
     let server = parsed(&options);
     let tls =
         &server["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"]["typed_config"];
@@ -203,10 +208,97 @@ fn only_the_gateways_own_redirect_is_followed_and_no_more_often_than_passes() {
 }
 
 #[test]
+fn only_realtime_sessions_are_web_sockets() {
+    let bootstrap = parsed(&options());
+    let routes = routes(&bootstrap);
+    let upgrades: Vec<_> = routes.iter().filter(|r| r["route"].get("upgrade_configs").is_some()).collect();
+    let [realtime] = upgrades.as_slice() else { panic!("{upgrades:?}") };
+    assert_eq!(realtime["route"]["upgrade_configs"][0]["upgrade_type"], "websocket");
+    assert_eq!(realtime["match"]["headers"][0]["string_match"]["exact"], "websocket");
+    // Plan, retries and what providers may not see are those of every other request.
+    let llm = routes.last().unwrap();
+    for part in ["inline_cluster_specifier_plugin", "retry_policy", "timeout"] {
+        assert_eq!(realtime["route"][part], llm["route"][part], "{part}");
+    }
+    assert_eq!(realtime["request_headers_to_remove"], llm["request_headers_to_remove"]);
+    let regex = regex::Regex::new(realtime["match"]["safe_regex"]["regex"].as_str().unwrap()).unwrap();
+    for path in ["/v1/realtime", "/realtime", "/openai/realtime", "/openai/v1/realtime/"] {
+        assert!(regex.find(path).is_some_and(|found| found.len() == path.len()), "{path}");
+        let endpoint = attache_llm::path::Endpoint::parse(path).map(|parsed| parsed.endpoint);
+        assert_eq!(endpoint, Some(attache_llm::path::Endpoint::Realtime), "{path}");
+    }
+}
+
+#[test]
 fn the_log_has_one_line_for_a_request_of_several_passes() {
     let bootstrap = parsed(&options());
     for log in hcm(&bootstrap)["access_log"].as_array().unwrap() {
         let filter = &log["filter"]["and_filter"]["filters"][0]["status_code_filter"]["comparison"];
         assert_eq!((&filter["op"], &filter["value"]["default_value"]), (&"NE".into(), &307.into()));
     }
+}
+
+#[test]
+fn certificates_of_clients_may_be_optional_but_are_verified() {
+    let mut options = options();
+    let ca = Some("ca.pem".into());
+    options.tls =
+        Some(ListenerTls { cert: "c.pem".into(), key: "k.pem".into(), client_ca: ca, client_optional: true });
+    let bootstrap = parsed(&options);
+    let tls = &bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"]["typed_config"];
+    assert!(tls.get("require_client_certificate").is_none());
+    assert_eq!(tls["common_tls_context"]["validation_context"]["trusted_ca"]["filename"], "ca.pem");
+}
+
+#[test]
+fn xfcc_is_let_in_only_when_the_gate_reads_it() {
+    let mut options = options();
+    assert_eq!(hcm(&parsed(&options))["forward_client_cert_details"], "SANITIZE");
+    options.gate.trust_xfcc = true;
+    assert_eq!(hcm(&parsed(&options))["forward_client_cert_details"], "ALWAYS_FORWARD_ONLY");
+}
+
+#[test]
+fn tokens_are_verified_before_the_gate() {
+    let mut options = options();
+    assert_eq!(hcm(&parsed(&options))["http_filters"][0]["name"], "attache.gate");
+    options.gate.jwt_metadata = "claims".into();
+    options.tokens = Some(Tokens {
+        issuer: "https://id.example".into(),
+        audiences: vec!["attache".into(), "llm".into()],
+        jwks: Jwks::File("/etc/jwks.json".into()),
+    });
+    let bootstrap = parsed(&options);
+    let filters = hcm(&bootstrap)["http_filters"].as_array().unwrap();
+    assert_eq!(filters[0]["name"], "envoy.filters.http.jwt_authn");
+    assert_eq!(filters[1]["name"], "attache.gate");
+    let config = &filters[0]["typed_config"];
+    let provider = &config["providers"]["attache"];
+    assert_eq!(provider["issuer"], "https://id.example");
+    assert_eq!(provider["audiences"][1], "llm");
+    assert_eq!(provider["payload_in_metadata"], "claims");
+    assert_eq!(provider["local_jwks"]["filename"], "/etc/jwks.json");
+    assert_eq!(provider["require_expiration"], true);
+    assert!(provider.get("remote_jwks").is_none() && provider.get("forward").is_none());
+    assert_eq!(config["rules"][0]["match"]["headers"][0]["string_match"]["prefix"], "Bearer ey");
+}
+
+#[test]
+fn keys_of_the_issuer_may_come_from_its_server() {
+    let mut options = options();
+    let url = |url: &str| Jwks::Url { url: url.into(), ca: "/ca.pem".into() };
+    let tokens = |jwks| Some(Tokens { issuer: "https://id.example".into(), audiences: Vec::new(), jwks });
+    options.tokens = tokens(url("https://id.example/keys"));
+    let bootstrap = parsed(&options);
+    let jwks = cluster(&bootstrap, "attache_jwks");
+    let socket =
+        &jwks["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
+    assert_eq!((socket["address"].as_str(), socket["port_value"].as_u64()), (Some("id.example"), Some(443)));
+    assert_eq!(jwks["transport_socket"]["typed_config"]["sni"], "id.example");
+    let filter = &hcm(&bootstrap)["http_filters"][0]["typed_config"]["providers"]["attache"];
+    assert_eq!(filter["remote_jwks"]["http_uri"]["uri"], "https://id.example/keys");
+    options.tokens = tokens(url("http://127.0.0.1:81/keys"));
+    assert!(cluster(&parsed(&options), "attache_jwks").get("transport_socket").is_none());
+    options.tokens = tokens(url("ftp://id.example"));
+    assert!(render(&options).is_err());
 }

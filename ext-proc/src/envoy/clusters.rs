@@ -53,6 +53,8 @@ use envoy_types::pb::google::protobuf::{
 };
 use prost::{Message, Name};
 
+use super::signing;
+use crate::credentials::Credential;
 use crate::routing::{Deployment, Snapshot};
 
 /// Key of the HTTP options in a cluster's extension options.
@@ -68,6 +70,10 @@ pub struct ClusterOptions {
     pub connect_timeout: Duration,
     /// Leave connections idle for this long at most. Below what providers allow, so that Envoy closes first.
     pub idle_timeout: Duration,
+    /// Folder of the files with AWS keys, the same for the sidecar and for Envoy.
+    pub keys_dir: PathBuf,
+    /// Mode of these files, e.g. `0o600`: Envoy must be able to read them.
+    pub keys_mode: u32,
 }
 
 impl ClusterOptions {
@@ -79,43 +85,36 @@ impl ClusterOptions {
             ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(55),
+            keys_dir: PathBuf::from("aws"),
+            keys_mode: 0o600,
         }
     }
 }
 
-/// Resources of one deployment, encoded.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Encoded {
-    pub(super) cluster: Any,
-    /// Name and resource of the credential.
-    pub(super) secret: Option<(String, Any)>,
+/// Clusters of all deployments, by name.
+pub(super) fn encode(snapshot: &Snapshot, options: &ClusterOptions) -> Result<BTreeMap<String, Any>> {
+    let of = |deployment: &Deployment| Ok((deployment.cluster.clone(), encode_one(deployment, options)?));
+    snapshot.deployments.values().map(|deployment| of(deployment)).collect()
 }
 
-/// Resources of all deployments, by cluster name.
-pub(super) fn encode(snapshot: &Snapshot, options: &ClusterOptions) -> Result<BTreeMap<String, Encoded>> {
-    snapshot
-        .deployments
-        .values()
-        .map(|deployment| Ok((deployment.cluster.clone(), encode_one(deployment, options)?)))
-        .collect()
+fn encode_one(deployment: &Deployment, options: &ClusterOptions) -> Result<Any> {
+    Ok(any(&cluster(deployment, options)?))
 }
 
-fn encode_one(deployment: &Deployment, options: &ClusterOptions) -> Result<Encoded> {
-    let secret = deployment.credential.as_ref().map(|(_, value)| {
-        let name = secret_name(&deployment.cluster);
-        let secret = Secret {
-            name: name.clone(),
-            r#type: Some(secret::Type::GenericSecret(GenericSecret {
-                secret: Some(DataSource {
-                    specifier: Some(Specifier::InlineString(value.expose().to_owned())),
-                    ..Default::default()
-                }),
+/// The value of a cluster's credential as SDS has it, with its name.
+pub(super) fn secret(cluster: &str, value: &str) -> (String, Any) {
+    let name = secret_name(cluster);
+    let secret = Secret {
+        name: name.clone(),
+        r#type: Some(secret::Type::GenericSecret(GenericSecret {
+            secret: Some(DataSource {
+                specifier: Some(Specifier::InlineString(value.to_owned())),
                 ..Default::default()
-            })),
-        };
-        (name, any(&secret))
-    });
-    Ok(Encoded { cluster: any(&cluster(deployment, options)?), secret })
+            }),
+            ..Default::default()
+        })),
+    };
+    (name, any(&secret))
 }
 
 /// Name of the SDS secret of a cluster.
@@ -144,10 +143,7 @@ fn cluster(deployment: &Deployment, options: &ClusterOptions) -> Result<Cluster>
             any(&http_options(deployment, options)?),
         )]
         .into(),
-        transport_socket: deployment
-            .tls
-            .then(|| tls(&deployment.host, address.is_some(), options))
-            .transpose()?,
+        transport_socket: deployment.tls.then(|| tls(deployment, address.is_some(), options)).transpose()?,
         metadata: Some(metadata(&deployment.meta)?),
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
@@ -213,9 +209,15 @@ fn circuit_breakers() -> CircuitBreakers {
     }
 }
 
+/// Does it serve realtime sessions? Their WebSocket is one of HTTP/1.1: over HTTP/2 it would be another request, which
+/// providers do not take.
+fn is_realtime(deployment: &Deployment) -> bool {
+    deployment.mode.as_deref() == Some("realtime") || deployment.meta.model.contains("realtime")
+}
+
 /// Protocol and the upstream filter chain, which runs anew for every attempt.
 fn http_options(deployment: &Deployment, options: &ClusterOptions) -> Result<HttpProtocolOptions> {
-    let protocol = if deployment.tls {
+    let protocol = if deployment.tls && !is_realtime(deployment) {
         // By ALPN. A ping every 30 s finds connections that died in silence.
         UpstreamProtocolOptions::AutoConfig(AutoHttpConfig {
             http2_protocol_options: Some(Http2ProtocolOptions {
@@ -234,9 +236,16 @@ fn http_options(deployment: &Deployment, options: &ClusterOptions) -> Result<Htt
         })
     };
     let mut filters = vec![filter("attache.adapter", &adapter(options)?)];
-    if let Some((header, _)) = &deployment.credential {
-        filters
-            .push(filter("envoy.filters.http.credential_injector", &injector(&deployment.cluster, header)));
+    match &deployment.credential {
+        Some(Credential::Signed { region, source }) => {
+            let signing = signing::filter(&deployment.cluster, region, source.is_some(), options)?;
+            filters.push(filter("envoy.filters.http.aws_request_signing", &signing));
+        }
+        Some(credential) => {
+            let injector = injector(&deployment.cluster, credential.header().unwrap_or_default());
+            filters.push(filter("envoy.filters.http.credential_injector", &injector));
+        }
+        None => {}
     }
     filters.push(filter("envoy.filters.http.upstream_codec", &UpstreamCodec::default()));
     Ok(HttpProtocolOptions {
@@ -307,21 +316,26 @@ fn ads_source() -> ConfigSource {
 }
 
 /// TLS with the server's name checked. For an address there is no SNI (RFC 6066) and the certificate must name it.
-fn tls(host: &str, is_address: bool, options: &ClusterOptions) -> Result<TransportSocket> {
+fn tls(deployment: &Deployment, is_address: bool, options: &ClusterOptions) -> Result<TransportSocket> {
+    let host = &deployment.host;
     let ca =
         options.ca_file.to_str().with_context(|| format!("{} is not UTF-8", options.ca_file.display()))?;
     let san = SubjectAltNameMatcher {
         san_type: if is_address { SanType::IpAddress } else { SanType::Dns }.into(),
         matcher: Some(StringMatcher {
-            match_pattern: Some(MatchPattern::Exact(host.to_owned())),
+            match_pattern: Some(MatchPattern::Exact(host.clone())),
             ..Default::default()
         }),
         ..Default::default()
     };
+    let mut protocols = vec!["h2".to_owned(), "http/1.1".to_owned()];
+    if is_realtime(deployment) {
+        protocols.remove(0);
+    }
     let context = UpstreamTlsContext {
-        sni: if is_address { String::new() } else { host.to_owned() },
+        sni: if is_address { String::new() } else { host.clone() },
         common_tls_context: Some(CommonTlsContext {
-            alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
+            alpn_protocols: protocols,
             // As a client Envoy offers nothing above TLS 1.2 unless told to.
             tls_params: Some(TlsParameters {
                 tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),

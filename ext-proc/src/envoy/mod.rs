@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`bootstrap`] | renders `envoy/bootstrap.yaml` |
 //! | `clusters` | one cluster and, with a credential, one secret per deployment |
+//! | `signing` | the filter that signs Bedrock's requests, and the files with its keys |
 //! | `published` | what is published, what each connected Envoy has acknowledged, and so which clusters are live |
 //! | `session` | one Envoy's side of the delta protocol |
 //! | `ads` | the delta ADS stream |
@@ -13,8 +14,9 @@ pub mod bootstrap;
 mod clusters;
 mod published;
 mod session;
+mod signing;
 
 pub use ads::AdsService;
-pub use bootstrap::{BootstrapOptions, ListenerTls, SidecarAddress, render};
+pub use bootstrap::{BootstrapOptions, Jwks, ListenerTls, SidecarAddress, Tokens, render};
 pub use clusters::ClusterOptions;
 pub use published::{EnvoyStatus, Published};

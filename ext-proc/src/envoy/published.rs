@@ -1,6 +1,7 @@
 //! What is published to Envoy, and which of it every connected Envoy has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -16,7 +17,9 @@ use tokio::sync::watch;
 
 use super::clusters::{self, ClusterOptions};
 use super::session::{Item, Nack, TypeState};
-use crate::routing::{LiveClusters, Snapshot};
+use super::signing;
+use crate::credentials::{Credential, Keyring};
+use crate::routing::{Deployment, LiveClusters, LiveView, Snapshot};
 
 /// An acknowledgement means that Envoy's main thread has accepted a resource. Its workers follow a moment later.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -37,6 +40,7 @@ pub struct Published {
     retire_after: Duration,
     /// Versions of secrets are seen in Envoy's admin interface: they must not be plain hashes of them.
     salt: [u8; 16],
+    keyring: Arc<Keyring>,
     state: Mutex<State>,
     live: ArcSwap<Live>,
     changes: watch::Sender<Change>,
@@ -56,14 +60,22 @@ struct Live {
     ready: bool,
     /// Generation of which all clusters are live.
     complete: Option<u64>,
+    /// Cluster -> why its credential is not there.
+    lacking: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     generation: Option<u64>,
     clusters: BTreeMap<String, Item>,
+    /// Clusters whose file of AWS keys is not there yet: Envoy looks for it once, when it gets the cluster.
+    held: BTreeMap<String, Item>,
+    /// Cluster -> what it is called with.
+    credentials: BTreeMap<String, Credential>,
     /// Cluster -> name of its secret.
     secret_of: HashMap<String, String>,
+    /// Cluster -> why its credential is not there. Plans do without it.
+    lacking: BTreeMap<String, String>,
     secrets: BTreeMap<String, Item>,
     sessions: HashMap<u64, Session>,
     next_session: u64,
@@ -93,6 +105,8 @@ pub struct EnvoyStatus {
     pub waiting: Vec<String>,
     /// Clusters that an Envoy has refused, with its words.
     pub rejected: BTreeMap<String, String>,
+    /// Clusters whose credential could not be had, and why.
+    pub lacking: BTreeMap<String, String>,
 }
 
 impl Published {
@@ -103,10 +117,18 @@ impl Published {
             options,
             retire_after: RETIRE_AFTER,
             salt: rand::random(),
+            keyring: Arc::new(Keyring::plain()),
             state: Mutex::default(),
             live: ArcSwap::default(),
             changes: watch::Sender::default(),
         }
+    }
+
+    /// Takes tokens and keys from here.
+    #[must_use]
+    pub fn keyring(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = keyring;
+        self
     }
 
     /// How long Envoy keeps a cluster after it left the configuration (60 s by default).
@@ -126,27 +148,30 @@ impl Published {
         let encoded = clusters::encode(snapshot, &self.options)?;
         let retire_at = Instant::now() + self.retire_after;
         let mut state = self.state.lock();
-        let (mut cluster_names, mut secret_names) = (BTreeSet::new(), BTreeSet::new());
-        state.secret_of.clear();
-        for (name, resources) in encoded {
-            if let Some((secret, body)) = resources.secret {
-                let item = Item { version: self.version(&body, true), body, retire_at: None };
-                state.secret_of.insert(name.clone(), secret.clone());
-                state.secrets.insert(secret.clone(), item);
-                secret_names.insert(secret);
-            }
-            let body = resources.cluster;
-            let item = Item { version: self.version(&body, false), body, retire_at: None };
-            state.clusters.insert(name.clone(), item);
-            cluster_names.insert(name);
-        }
-        retire(&mut state.clusters, &cluster_names, retire_at);
-        retire(&mut state.secrets, &secret_names, retire_at);
+        let of =
+            |deployment: &Arc<Deployment>| Some((deployment.cluster.clone(), deployment.credential.clone()?));
+        state.credentials = snapshot.deployments.values().filter_map(of).collect();
+        let names: BTreeSet<String> = encoded.keys().cloned().collect();
+        retire(&mut state.clusters, &names, retire_at);
+        let item = |body: Any| Item { version: self.version(&body, false), body, retire_at: None };
+        state.held = encoded.into_iter().map(|(name, body)| (name, item(body))).collect();
+        self.fill(&mut state);
+        let names: BTreeSet<String> = state.secret_of.values().cloned().collect();
+        retire(&mut state.secrets, &names, retire_at);
         state.generation = Some(snapshot.generation);
         self.refresh(&mut state, Instant::now());
         drop(state);
         self.changes.send_modify(|change| change.revision += 1);
         Ok(())
+    }
+
+    /// Sends what the keyring has made since to every Envoy. Clusters stay as they are.
+    pub fn renew(&self) {
+        let mut state = self.state.lock();
+        self.fill(&mut state);
+        self.refresh(&mut state, Instant::now());
+        drop(state);
+        self.changes.send_modify(|change| change.revision += 1);
     }
 
     /// Ends all streams, so that the server can stop.
@@ -169,11 +194,20 @@ impl Published {
             .clusters
             .iter()
             .filter(|(name, item)| {
-                item.retire_at.is_none() && !live.clusters.contains(*name) && !rejected.contains_key(*name)
+                item.retire_at.is_none()
+                    && !live.clusters.contains(*name)
+                    && !rejected.contains_key(*name)
+                    && !state.lacking.contains_key(*name)
             })
             .map(|(name, _)| name.clone())
             .collect();
-        EnvoyStatus { streams: state.sessions.len(), live: live.clusters.len(), waiting, rejected }
+        EnvoyStatus {
+            streams: state.sessions.len(),
+            live: live.clusters.len(),
+            waiting,
+            rejected,
+            lacking: state.lacking.clone(),
+        }
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<Change> {
@@ -251,6 +285,9 @@ impl Published {
         state.clusters.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
         state.secrets.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
         let withdrawn = state.clusters.len() != before;
+        if withdrawn {
+            signing::sweep(state.clusters.keys(), &self.options);
+        }
         let pending = self.refresh(&mut state, now);
         let retiring = state.clusters.values().filter_map(|item| item.retire_at).min();
         drop(state);
@@ -265,12 +302,16 @@ impl Published {
     /// Computes the live set anew. True if something still has to settle.
     fn refresh(&self, state: &mut State, now: Instant) -> bool {
         state.join(now);
-        let mut live = Live::default();
+        let mut live = Live { lacking: state.lacking.clone(), ..Live::default() };
         let mut decided = true;
         let mut pending = false;
-        let mut all = true;
+        let mut all = state.held.is_empty();
         for (name, item) in &state.clusters {
             if item.retire_at.is_some() {
+                continue;
+            }
+            if state.lacking.contains_key(name) {
+                all = false;
                 continue;
             }
             match state.verdict(name, now) {
@@ -283,7 +324,8 @@ impl Published {
             }
         }
         let joined = state.sessions.values().any(|session| session.joined);
-        let any = !live.clusters.is_empty() || state.clusters.is_empty();
+        let any =
+            !live.clusters.is_empty() || state.clusters.keys().all(|name| state.lacking.contains_key(name));
         live.ready = state.generation.is_some() && joined && decided && any;
         live.complete = state.generation.filter(|_| live.ready && all);
         let waits_to_join = state.sessions.values().any(|session| !session.joined);
@@ -302,13 +344,23 @@ impl Published {
     }
 }
 
-impl LiveClusters for Published {
+impl LiveView for Live {
     fn is_live(&self, cluster: &str) -> bool {
-        self.live.load().clusters.contains(cluster)
+        self.clusters.contains(cluster)
     }
 
     fn all_live(&self, generation: u64) -> bool {
-        self.live.load().complete == Some(generation)
+        self.complete == Some(generation)
+    }
+
+    fn lacks(&self, cluster: &str) -> Option<&str> {
+        self.lacking.get(cluster).map(String::as_str)
+    }
+}
+
+impl LiveClusters for Published {
+    fn view(&self) -> Arc<dyn LiveView> {
+        self.live.load_full()
     }
 
     fn ready(&self) -> bool {
@@ -404,6 +456,9 @@ impl Session {
         self.clusters.sent_at(cluster).is_some_and(|at| now.saturating_duration_since(at) >= LAG)
     }
 }
+
+#[path = "filled.rs"]
+mod filled;
 
 #[cfg(test)]
 #[path = "published_tests.rs"]

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 
 use super::*;
 use crate::config::Secret as Plain;
+use crate::credentials::{AwsSource, Source};
 use crate::routing::Deployment;
 
 fn deployment(cluster: &str, key: Option<&str>) -> Deployment {
@@ -18,7 +19,7 @@ fn deployment(cluster: &str, key: Option<&str>) -> Deployment {
         host: "h".into(),
         port: 443,
         tls: true,
-        credential: key.map(|key| ("authorization".into(), Plain::new(key))),
+        credential: key.map(|key| Credential::Header("authorization".into(), Plain::new(key))),
         ..Deployment::new(meta)
     }
 }
@@ -70,17 +71,22 @@ fn a_cluster_is_live_only_with_its_secret() {
     ask(&published, id, Cluster::type_url(), &[]);
     acknowledge(&published, id, &published.responses(id));
     settle(&published);
-    assert!(!published.is_live("g/a"), "without its secret the cluster still warms up");
+    assert!(!published.view().is_live("g/a"), "without its secret the cluster still warms up");
     assert_eq!(published.status().waiting, ["g/a"]);
     ask(&published, id, Secret::type_url(), &["credential/g/a".into()]);
     let secrets = published.responses(id);
     assert_eq!(secrets[0].system_version_info, "7");
     acknowledge(&published, id, &secrets);
-    assert!(!published.is_live("g/a"), "the workers follow a moment later");
-    assert!(!published.all_live(7));
+    assert!(!published.view().is_live("g/a"), "the workers follow a moment later");
+    let before = published.view();
+    assert!(!before.all_live(7));
     settle(&published);
-    assert!(published.is_live("g/a") && published.ready());
-    assert!(published.all_live(7) && !published.all_live(6), "only the generation that was published");
+    assert!(published.view().is_live("g/a") && published.ready());
+    assert!(
+        published.view().all_live(7) && !published.view().all_live(6),
+        "only the generation that was published"
+    );
+    assert!(!before.is_live("g/a"), "a view is of its moment");
 }
 
 #[test]
@@ -122,4 +128,43 @@ fn closing_wakes_the_streams() {
     let mut changes = published.changes();
     published.close();
     assert!(changes.has_changed().unwrap() && changes.borrow_and_update().closed);
+}
+
+#[tokio::test]
+async fn a_cluster_without_its_token_is_not_planned_until_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("credentials");
+    let profile = |name: &str| {
+        let source = AwsSource::Profile { file: path.clone(), name: name.to_owned() };
+        let source = Some(Arc::new(Source::Aws(source)));
+        Deployment {
+            credential: Some(Credential::Signed { region: "eu-west-1".into(), source }),
+            ..deployment("g/aws", None)
+        }
+    };
+    let keyring = Arc::new(Keyring::plain());
+    let options =
+        ClusterOptions { keys_dir: dir.path().join("aws"), ..ClusterOptions::new("/f.wasm".into()) };
+    let published = Published::new(options).keyring(Arc::clone(&keyring));
+    let aws = profile("default");
+    let source = aws.credential.as_ref().and_then(Credential::source).cloned().unwrap();
+    published.publish(&snapshot(vec![aws, deployment("g/plain", None)])).unwrap();
+    let id = published.connect();
+    ask(&published, id, Cluster::type_url(), &[]);
+    acknowledge(&published, id, &published.responses(id));
+    settle(&published);
+    assert!(published.view().is_live("g/plain") && !published.view().is_live("g/aws"));
+    assert!(published.ready() && !published.view().all_live(7), "the others go on");
+    assert_eq!(published.status().lacking["g/aws"], "not asked for yet");
+
+    std::fs::write(&path, "[default]\naws_access_key_id=A\naws_secret_access_key=s\n").unwrap();
+    assert!(keyring.tend(&[source].into()).await);
+    published.renew();
+    acknowledge(&published, id, &published.responses(id));
+    settle(&published);
+    assert!(published.view().is_live("g/aws") && published.view().lacks("g/aws").is_none());
+    assert!(published.view().all_live(7));
+    published.renew();
+    assert!(published.responses(id).is_empty(), "other keys are no other cluster");
+    assert_eq!(std::fs::read_dir(dir.path().join("aws")).unwrap().count(), 1);
 }

@@ -1,19 +1,29 @@
-//! Virtual keys: who is behind a hash, kept fresh and kept usable while the database is away.
+//! Virtual keys and everyone behind them: who they are by a key's hash, kept fresh and kept usable while the database
+//! is away.
 //!
 //! The plain key is hashed at the door and never stored. [`KeyDirectory`] answers the gate (`record`), decisions
-//! (`row`) and the admin API (`authenticate`), and tells the gate which keys changed (`changes`).
+//! (`principal`) and the admin API (`authenticate`), and tells the gates which keys changed (`changes`).
 
 mod cache;
+mod caller;
 mod changes;
 mod directory;
-#[cfg(test)]
-pub(crate) mod double;
+mod feed;
 mod intake;
+mod principal;
+mod reads;
+mod routes;
 #[cfg(test)]
 mod tests;
+mod weight;
+mod workloads;
 
-pub use directory::{Caller, KeyDirectory, database_away};
+pub use cache::Figures;
+pub use caller::{Caller, PROXY_ADMIN, usable};
+pub use directory::{KeyDirectory, database_away};
 pub use intake::key_of;
+pub use principal::Who;
+pub use routes::{RouteGroup, route_allowed};
 
 use sha2::{Digest, Sha256};
 

@@ -1,35 +1,45 @@
 //! From a usage record to a row of the ledger.
 
 use attache_llm::contract::{AttemptOutcome, AttemptRecord, UsageRecord};
-use attache_llm::price::Price;
+use attache_llm::path::Endpoint;
+use attache_llm::price::Bill;
 use attache_llm::usage::Usage;
 use sha2::{Digest, Sha256};
 
-use crate::prices::PriceTable;
+use crate::limits::Owner;
 use crate::routing::{Deployment, Snapshot};
-use crate::store::SpendRow;
+use crate::store::{SpendLine, SpendRow};
 
 /// The ledger's row of one finished request, priced with the snapshot in force.
 ///
-/// Tokens and cost are summed over every attempt that reports usage: a stream that failed after some tokens is
-/// paid for as well. The cost is unknown (`None`) when one of these attempts has no known price. A wildcard's deployment
-/// has no price of its own: `prices` knows the model that it was asked for.
+/// Every attempt that reports usage is a line of it: a stream that failed after some tokens is paid for as well. The
+/// cost is unknown (`None`) when that of a line is. The row is charged to everyone in whose name the request was made, as
+/// the decision knew them.
 #[must_use]
-pub fn row(record: &UsageRecord, snapshot: &Snapshot, prices: &PriceTable) -> SpendRow {
+pub fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
     let answering = answering(&record.attempts);
     let deployment = answering.and_then(|attempt| snapshot.deployments.get(&attempt.deployment));
     let total = total_usage(&record.attempts);
+    let lines = lines(record, snapshot);
+    let owner = record.owner.as_deref().and_then(|text| Owner::decode(text, &record.key));
+    let id = |id: fn(&Owner) -> Option<&str>| owner.as_ref().and_then(id).map(str::to_owned);
     SpendRow {
         call_id: call_id(record),
         request_id: record.request_id.clone(),
         key: record.key.clone(),
         endpoint: record.endpoint.path().trim_start_matches('/').to_owned(),
-        model: record.model.clone(),
+        // Where the client named none, the sidecar did.
+        model: if record.model.is_empty() { &record.group } else { &record.model }.clone(),
         group: answering.map_or(&record.group, |attempt| &attempt.group).clone(),
         deployment: answering.map(|attempt| attempt.deployment.clone()).unwrap_or_default(),
-        provider: deployment.map(|deployment| provider_name(&deployment.meta)).unwrap_or_default(),
+        provider: deployment.map(|deployment| deployment.provider_name.to_owned()).unwrap_or_default(),
         provider_model: provider_model(answering, deployment.map(|deployment| &**deployment)),
         user: record.user.clone(),
+        user_id: id(Owner::user_id),
+        team_id: id(Owner::team_id),
+        organization_id: id(Owner::organization_id),
+        tags: owner.as_ref().map(Owner::tags).unwrap_or_default(),
+        charged: owner.as_ref().map(Owner::charged).unwrap_or_default(),
         stream: record.stream,
         status: record.status,
         outcome: outcome(record, answering).to_owned(),
@@ -39,9 +49,11 @@ pub fn row(record: &UsageRecord, snapshot: &Snapshot, prices: &PriceTable) -> Sp
         completion_tokens: total.completion,
         total_tokens: total.total,
         cached_tokens: total.cached,
+        cache_write_tokens: total.cache_creation,
         reasoning_tokens: total.reasoning,
         estimated: total.estimated,
-        cost_nanos: cost(&record.attempts, snapshot, prices),
+        cost_nanos: lines.iter().try_fold(0_i64, |sum, line| Some(sum.saturating_add(line.cost_nanos?))),
+        lines,
         start_us: record.start_us,
         duration_us: record.duration_us,
         first_event_us: record.first_event_us,
@@ -90,51 +102,48 @@ fn fallbacks(planned: &str, attempts: &[AttemptRecord]) -> u32 {
 }
 
 fn total_usage(attempts: &[AttemptRecord]) -> Usage {
-    attempts.iter().filter_map(|attempt| attempt.usage).fold(Usage::default(), |sum, usage| Usage {
-        prompt: sum.prompt.saturating_add(usage.prompt),
-        completion: sum.completion.saturating_add(usage.completion),
-        total: sum.total.saturating_add(usage.total),
-        cached: sum.cached.saturating_add(usage.cached),
-        cache_creation: sum.cache_creation.saturating_add(usage.cache_creation),
-        reasoning: sum.reasoning.saturating_add(usage.reasoning),
-        audio_in: sum.audio_in.saturating_add(usage.audio_in),
-        audio_out: sum.audio_out.saturating_add(usage.audio_out),
-        estimated: sum.estimated || usage.estimated,
-    })
+    let usages = attempts.iter().filter_map(|attempt| attempt.usage.as_ref());
+    usages.fold(Usage::default(), Usage::plus)
+}
+
+/// The attempts that somebody has to pay for: those with usage, and whole answers that nobody counted.
+fn lines(record: &UsageRecord, snapshot: &Snapshot) -> Vec<SpendLine> {
+    let paid =
+        |attempt: &AttemptRecord| attempt.usage.is_some() || attempt.outcome == AttemptOutcome::Complete;
+    let numbered = (0_u32..).zip(&record.attempts).filter(|(_, attempt)| paid(attempt));
+    numbered.map(|(at, attempt)| line(at, attempt, record.endpoint, snapshot)).collect()
+}
+
+fn line(at: u32, attempt: &AttemptRecord, endpoint: Endpoint, snapshot: &Snapshot) -> SpendLine {
+    let deployment = snapshot.deployments.get(&attempt.deployment).map(|deployment| &**deployment);
+    let price = deployment.and_then(|deployment| snapshot.price(deployment, attempt.model.as_deref()));
+    let bill = match endpoint.is_free() {
+        // Also where nobody knows a price.
+        true => Some(Bill::default()),
+        false => price.zip(attempt.usage.as_ref()).and_then(|(price, usage)| price.cover(usage)),
+    };
+    let usage = attempt.usage.unwrap_or_default();
+    SpendLine {
+        attempt: at,
+        deployment: attempt.deployment.clone(),
+        group: attempt.group.clone(),
+        provider: deployment.map(|deployment| deployment.provider_name.to_owned()).unwrap_or_default(),
+        model: provider_model(Some(attempt), deployment),
+        outcome: attempt.outcome.name().to_owned(),
+        status: attempt.status,
+        prompt: usage.prompt,
+        completion: usage.completion,
+        cached: usage.cached,
+        cache_write: usage.cache_creation,
+        reasoning: usage.reasoning,
+        estimated: usage.estimated,
+        cost_nanos: bill.as_ref().map(|bill| i64::try_from(bill.nanos).unwrap_or(i64::MAX)),
+        factors: bill.map(|bill| bill.encode()).unwrap_or_default(),
+    }
 }
 
 /// Model at the provider: the attempt's own where the deployment's is a pattern.
 fn provider_model(attempt: Option<&AttemptRecord>, deployment: Option<&Deployment>) -> String {
     let asked = attempt.and_then(|attempt| attempt.model.as_deref());
     asked.or(deployment.map(|deployment| deployment.meta.model.as_str())).unwrap_or_default().to_owned()
-}
-
-/// Price of an attempt: the deployment's, else that of the model it was asked for.
-fn price(attempt: &AttemptRecord, deployment: &Deployment, prices: &PriceTable) -> Option<Price> {
-    let listed = || prices.lookup_for(deployment.provider_name, attempt.model.as_deref()?)?.price;
-    deployment.meta.price.or_else(listed)
-}
-
-fn cost(attempts: &[AttemptRecord], snapshot: &Snapshot, prices: &PriceTable) -> Option<i64> {
-    let mut sum = 0_u64;
-    for attempt in attempts {
-        match &attempt.usage {
-            Some(usage) => {
-                let deployment = snapshot.deployments.get(&attempt.deployment)?;
-                sum = sum.saturating_add(price(attempt, deployment, prices)?.cost(usage));
-            }
-            // A whole answer that nobody counted: its cost is unknown, not nothing.
-            None if attempt.outcome == AttemptOutcome::Complete => return None,
-            None => {}
-        }
-    }
-    Some(i64::try_from(sum).unwrap_or(i64::MAX))
-}
-
-/// The provider's name as its enum is written (`openai`, `azure`).
-fn provider_name(meta: &attache_llm::contract::DeploymentMeta) -> String {
-    match serde_json::to_value(meta.provider) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
-    }
 }

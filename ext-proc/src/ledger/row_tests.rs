@@ -5,14 +5,11 @@ use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 
+use super::row;
 use crate::prices::PriceTable;
-use crate::store::SpendRow;
-
-fn row(record: &UsageRecord, snapshot: &Snapshot) -> SpendRow {
-    super::row(record, snapshot, &PriceTable::embedded())
-}
 
 use crate::config::Secret;
+use crate::credentials::Credential;
 use crate::routing::{Deployment, Group, Snapshot};
 
 /// A record of one whole answer by deployment `a` (in group `chat`).
@@ -24,6 +21,7 @@ pub(crate) fn record(call_id: &str) -> UsageRecord {
         model: "chat".to_owned(),
         group: "chat".to_owned(),
         reservation: None,
+        owner: None,
         replans: 0,
         stream: false,
         user: None,
@@ -36,6 +34,8 @@ pub(crate) fn record(call_id: &str) -> UsageRecord {
         input_estimate: 0,
         request_id: "x-1".to_owned(),
         attempts: vec![attempt("a", "chat", AttemptOutcome::Complete, Some(usage(10, 5)))],
+        prompt: None,
+        answer: None,
     }
 }
 
@@ -64,7 +64,10 @@ fn deployment(id: &str, group: &str, price: Option<Price>) -> Arc<Deployment> {
     .unwrap();
     meta.price = price;
     Arc::new(Deployment {
-        credential: Some(("authorization".to_owned(), Secret::new("Bearer provider-secret"))),
+        credential: Some(Credential::Header(
+            "authorization".to_owned(),
+            Secret::new("Bearer provider-secret"),
+        )),
         rpm: Some(60),
         mode: Some("chat".to_owned()),
         ..Deployment::new(meta)
@@ -73,8 +76,7 @@ fn deployment(id: &str, group: &str, price: Option<Price>) -> Arc<Deployment> {
 
 /// Deployment `a` of `chat` (1 and 2 nano-dollars per token), `b` of `backup` (10 and 20), `free` without a price.
 pub(crate) fn config() -> Snapshot {
-    let price =
-        |nano: u64| Some(Price { input: nano * 1_000_000, output: 2 * nano * 1_000_000, ..Price::default() });
+    let price = |nano: u64| Some(Price::per_token(nano * 1_000_000, 2 * nano * 1_000_000));
     let all = [
         deployment("a", "chat", price(1)),
         deployment("free", "chat", None),
@@ -218,18 +220,53 @@ fn a_wildcards_model_is_priced_by_the_table_and_a_listed_price_wins() {
     let mut snapshot = config();
     let mut meta = snapshot.deployments["a"].meta.clone();
     (meta.model, meta.price) = ("*".to_owned(), None);
+    snapshot.prices = Some(Arc::new(PriceTable::embedded()));
     let wildcard = |meta: &DeploymentMeta| Arc::new(Deployment::new(meta.clone()));
     snapshot.deployments.insert("a".to_owned(), wildcard(&meta));
     let mut record = record("1");
     assert_eq!(row(&record, &snapshot).cost_nanos, None, "no model, no price");
     record.attempts[0].model = Some("gpt-4o".to_owned());
-    let price = PriceTable::embedded().lookup_for("openai", "gpt-4o").unwrap().price.unwrap();
+    let price = PriceTable::embedded().lookup_for("openai", "gpt-4o").unwrap().price.clone().unwrap();
     let made = row(&record, &snapshot);
     assert_eq!(made.cost_nanos, i64::try_from(price.cost(&usage(10, 5))).ok());
     assert_eq!(made.provider_model, "gpt-4o");
     record.attempts[0].model = Some("nobody-has-listed-this".to_owned());
     assert_eq!(row(&record, &snapshot).cost_nanos, None);
-    meta.price = Some(Price { input: 1_000_000, output: 0, ..Price::default() });
+    meta.price = Some(Price::per_token(1_000_000, 0));
     snapshot.deployments.insert("a".to_owned(), wildcard(&meta));
     assert_eq!(row(&record, &snapshot).cost_nanos, Some(10));
+}
+
+#[test]
+fn what_is_free_costs_nothing_also_where_nobody_knows_a_price() {
+    for endpoint in [Endpoint::Moderations, Endpoint::Files, Endpoint::Batches, Endpoint::StoredResponses] {
+        let free = UsageRecord {
+            endpoint,
+            model: String::new(),
+            attempts: vec![attempt("free", "chat", AttemptOutcome::Complete, Some(usage(10, 5)))],
+            ..record("1")
+        };
+        let made = row(&free, &config());
+        assert_eq!((made.cost_nanos, made.model.as_str()), (Some(0), "chat"), "{endpoint:?}");
+    }
+}
+
+#[test]
+fn pictures_and_sounds_are_priced_by_what_they_are_counted_in() {
+    let mut config = config();
+    let price: Price =
+        "chars_in 15000000000;images_in 40000000000000;seconds_in 100000000000;queries 2000000000000"
+            .parse()
+            .unwrap();
+    config.deployments.insert("a".to_owned(), deployment("a", "chat", Some(price)));
+    let cost = |usage: Usage| {
+        let attempts = vec![attempt("a", "chat", AttemptOutcome::Complete, Some(usage))];
+        row(&UsageRecord { attempts, ..record("1") }, &config).cost_nanos
+    };
+    assert_eq!(cost(Usage { chars_in: 100, ..Usage::default() }), Some(1_500_000));
+    assert_eq!(cost(Usage { images_out: 2, ..Usage::default() }), Some(80_000_000));
+    assert_eq!(cost(Usage { audio_ms: 1_500, ..Usage::default() }), Some(150_000));
+    assert_eq!(cost(Usage { queries: 1, ..Usage::default() }), Some(2_000_000));
+    // Tokens without a rate: nobody knows.
+    assert_eq!(cost(usage(1, 1)), None);
 }

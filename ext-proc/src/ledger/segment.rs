@@ -1,8 +1,5 @@
-//! The spool's files: one row per line, each with a checksum, in segments.
-//!
-//! ```text
-//! spool/0001764012345678-1f3a9c02.jsonl     16 hex digits of sha256(json), a space, the row as JSON, a newline
-//! ```
+//! The spool's files: one row per line ([`super::line`]), in segments, such as
+//! `spool/0001764012345678-1f3a9c02.jsonl`.
 //!
 //! A process appends to one segment of its own and holds an exclusive lock on it; everything else in the directory
 //! is complete, whoever wrote it. So a restart may overlap with the old process, and what a dead process left is
@@ -12,12 +9,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
-use crate::store::SpendRow;
+use super::line::{self, Line};
+use crate::store::{PromptRow, SpendRow};
 
 const EXTENSION: &str = "jsonl";
-const CHECKSUM: usize = 16;
 
 /// A segment being written.
 pub(super) struct Segment {
@@ -73,26 +68,11 @@ impl Segment {
     }
 }
 
-/// One line of a segment.
-pub(super) fn encode(row: &SpendRow, out: &mut Vec<u8>) -> serde_json::Result<()> {
-    let json = serde_json::to_vec(row)?;
-    out.extend_from_slice(checksum(&json).as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(&json);
-    out.push(b'\n');
-    Ok(())
-}
-
-fn checksum(json: &[u8]) -> String {
-    let mut text = hex::encode(Sha256::digest(json));
-    text.truncate(CHECKSUM);
-    text
-}
-
 /// What a segment holds.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub rows: Vec<SpendRow>,
+    pub prompts: Vec<PromptRow>,
     /// Lines that fail their checksum before a line that passes it (only the end can be torn), and lines that
     /// another version wrote. Their segment is kept.
     pub damaged: usize,
@@ -100,22 +80,19 @@ pub(super) struct Contents {
     pub torn: bool,
 }
 
-enum Line {
-    Row(Box<SpendRow>),
-    /// The checksum is right, the row is not one that this version reads.
-    Foreign,
-    Bad,
-}
-
 /// Parses a segment's bytes; tolerates a torn end.
 pub(super) fn decode(bytes: &[u8]) -> Contents {
     let mut contents = Contents::default();
     let mut suspects = 0;
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        match decode_line(line) {
+    for text in bytes.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
+        match line::decode(text) {
             Line::Row(row) => {
                 contents.damaged += std::mem::take(&mut suspects);
                 contents.rows.push(*row);
+            }
+            Line::Prompt(prompt) => {
+                contents.damaged += std::mem::take(&mut suspects);
+                contents.prompts.push(*prompt);
             }
             Line::Foreign => contents.damaged += 1 + std::mem::take(&mut suspects),
             Line::Bad => suspects += 1,
@@ -123,16 +100,6 @@ pub(super) fn decode(bytes: &[u8]) -> Contents {
     }
     contents.torn = suspects > 0;
     contents
-}
-
-fn decode_line(line: &[u8]) -> Line {
-    let Some((sum, rest)) = line.split_at_checked(CHECKSUM) else { return Line::Bad };
-    match rest.strip_prefix(b" ") {
-        Some(json) if sum == checksum(json).as_bytes() => {
-            serde_json::from_slice(json).map_or(Line::Foreign, |row| Line::Row(Box::new(row)))
-        }
-        _ => Line::Bad,
-    }
 }
 
 /// Segments in the directory, oldest first.
@@ -176,11 +143,6 @@ pub(super) fn retire(path: &Path, damaged: bool) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Several lines.
-pub(super) fn encode_all(rows: &[SpendRow], out: &mut Vec<u8>) -> serde_json::Result<()> {
-    rows.iter().try_for_each(|row| encode(row, out))
 }
 
 /// Writes rows that the database refuses into a file beside the spool. Renaming it to `.jsonl` tries it again.

@@ -2,68 +2,99 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use serde::Deserialize;
+use attache_llm::price::{Item, Place, Price};
 use serde_json::value::RawValue;
 
-use super::{ModelPrice, PriceTable, price};
+use super::fields::Fields;
+use super::{ModelPrice, PriceTable, SUPPORTS, known_capability};
 
-/// Kinds of models that are billed per token and served by the endpoints there are.
-const MODES: [&str; 4] = ["chat", "completion", "embedding", "responses"];
-
-/// An entry of LiteLLM's file, as far as it matters here.
-#[derive(Deserialize)]
-struct Entry<'a> {
-    mode: Option<String>,
-    #[serde(borrow)]
-    input_cost_per_token: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_cost_per_token: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_read_input_token_cost: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_creation_input_token_cost: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_output_tokens: Option<&'a RawValue>,
+/// A table, and what of the file is not in it.
+#[derive(Debug)]
+pub struct Imported {
+    pub table: PriceTable,
+    /// Fields that nothing is charged for here, and how many models have them.
+    pub left_out: BTreeMap<String, usize>,
+    /// Models that could not be read.
+    pub unread: Vec<String>,
 }
 
-/// Turns LiteLLM's published `model_prices_and_context_window.json` into a table. Entries that cannot be read,
-/// such as the file's own `sample_spec`, are left out: one odd entry must not cost all the others.
+/// Turns LiteLLM's published `model_prices_and_context_window.json` into a table. Entries that cannot be read are left
+/// out: one odd entry must not cost all the others.
 ///
 /// # Errors
-/// Not that file: no JSON object, or no entry with a mode that is known.
-pub fn import(text: &str, date: &str) -> anyhow::Result<PriceTable> {
+/// Not that file: no JSON object, or no model with a price or a limit in it.
+pub fn import(text: &str, date: &str) -> anyhow::Result<Imported> {
     let raw: BTreeMap<String, &RawValue> =
         serde_json::from_str(text).context("not LiteLLM's price file: expected a JSON object of models")?;
-    let mut models = BTreeMap::new();
-    for (name, value) in raw {
-        if name == "sample_spec" {
+    let (mut models, mut left_out, mut unread) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for (name, value) in raw.into_iter().filter(|(name, _)| name != "sample_spec") {
+        let Some((row, unknown)) = row(value) else {
+            unread.push(name);
             continue;
-        }
-        if let Some(row) = row(value) {
+        };
+        unknown.into_iter().for_each(|field| *left_out.entry(field).or_default() += 1);
+        if row.price.is_some() || row.max_input_tokens.is_some() || row.max_output_tokens.is_some() {
             models.insert(name, row);
         }
     }
-    anyhow::ensure!(!models.is_empty(), "not LiteLLM's price file: no model with a known mode in it");
-    Ok(PriceTable { models: Arc::new(models), date: date.to_owned(), source: "imported".to_owned() })
+    anyhow::ensure!(!models.is_empty(), "not LiteLLM's price file: no model with a price in it");
+    let table = PriceTable { models: Arc::new(models), date: date.to_owned(), source: "imported".to_owned() };
+    Ok(Imported { table, left_out, unread })
 }
 
-fn row(value: &RawValue) -> Option<ModelPrice> {
-    let entry: Entry<'_> = serde_json::from_str(value.get()).ok()?;
-    let mode = entry.mode.filter(|mode| MODES.contains(&mode.as_str()))?;
-    let price = price(
-        entry.input_cost_per_token,
-        entry.output_cost_per_token,
-        entry.cache_read_input_token_cost,
-        entry.cache_creation_input_token_cost,
-    );
-    Some(ModelPrice {
-        price: price.ok()?,
-        mode: Some(mode),
-        max_input_tokens: limit(entry.max_input_tokens),
-        max_output_tokens: limit(entry.max_output_tokens),
-    })
+/// `None` when it cannot be read.
+fn row(value: &RawValue) -> Option<(ModelPrice, Vec<String>)> {
+    let entry: BTreeMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
+    let text = |name: &str| serde_json::from_str::<String>(entry.get(name)?.get()).ok();
+    let mode = text("mode");
+    let fields = Fields::read(&entry, text("litellm_provider").as_deref() == Some("xai"));
+    if !fields.wrong.is_empty() {
+        return None;
+    }
+    let mut rates = fields.rates;
+    if matches!(mode.as_deref(), Some("image_generation" | "image_edit")) {
+        made_images(&mut rates);
+    }
+    merge(&mut rates);
+    let row = ModelPrice {
+        price: (!rates.is_empty()).then(|| Price::new(rates)),
+        mode,
+        max_input_tokens: limit(entry.get("max_input_tokens").copied()),
+        max_output_tokens: limit(entry.get("max_output_tokens").copied()),
+        supports: capabilities(&entry),
+    };
+    Some((row, fields.unknown))
+}
+
+fn capabilities(entry: &BTreeMap<String, &RawValue>) -> BTreeMap<&'static str, bool> {
+    let of = |(name, raw): (&String, &&RawValue)| {
+        let kept = known_capability(name.strip_prefix(SUPPORTS)?)?;
+        Some((kept, serde_json::from_str(raw.get()).ok()?))
+    };
+    entry.iter().filter_map(of).collect()
+}
+
+/// For models that make images, `input_cost_per_image` is what one that is made costs.
+fn made_images(rates: &mut BTreeMap<Place, u64>) {
+    let made = Place::base(Item::ImagesOut);
+    if !rates.contains_key(&made)
+        && let Some(rate) = rates.remove(&Place::base(Item::ImagesIn))
+    {
+        rates.insert(made, rate);
+    }
+}
+
+/// Leaves out the rates of an item that are nowhere other than those of what stands in for it: it is that, then, and has
+/// its price in every class of service.
+fn merge(rates: &mut BTreeMap<Place, u64>) {
+    for item in Item::ALL {
+        let Some(instead) = item.instead() else { continue };
+        let own = || rates.iter().filter(|(place, _)| place.item == item);
+        let same = own().all(|(place, rate)| rates.get(&Place { item: instead, ..*place }) == Some(rate));
+        if same {
+            rates.retain(|place, _| place.item != item);
+        }
+    }
 }
 
 /// Some limits are written as text or with a fraction.

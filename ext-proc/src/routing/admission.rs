@@ -52,7 +52,9 @@ pub(super) struct Estimate {
 impl Estimate {
     pub(super) fn of(ask: &Ask) -> Self {
         let completion = match ask.endpoint {
-            Endpoint::Embeddings => 0,
+            // Nothing is written, or not in tokens.
+            Endpoint::Embeddings | Endpoint::CountTokens | Endpoint::Rerank | Endpoint::AudioSpeech => 0,
+            endpoint if endpoint.is_free() => 0,
             _ => ask.max_tokens.unwrap_or(DEFAULT_COMPLETION).saturating_mul(ask.n.unwrap_or(1)),
         };
         // A client may name any number; a counter must not overflow by it.
@@ -65,7 +67,7 @@ impl Estimate {
     }
 
     /// Nano-dollars; an unknown price is nothing.
-    fn cost(self, price: Option<Price>) -> u64 {
+    pub(super) fn cost(self, price: Option<&Price>) -> u64 {
         let usage = Usage { prompt: self.input, completion: self.completion, ..Usage::default() };
         price.map_or(0, |price| price.cost(&usage))
     }
@@ -164,6 +166,12 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// Where the budget of a provider is counted now; `None`: it has none.
+    pub(super) fn provider(&self, name: &str) -> Option<Counter> {
+        let (_, base) = self.providers.iter().find(|(known, _)| *known == name)?;
+        Some(self.budget(base, self.snapshot.provider_budgets.get(name)).0)
+    }
+
     fn budget(&self, base: &Arc<str>, budget: Option<&Budget>) -> (Counter, Duration) {
         let period = budget.map_or(Duration::from_secs(60), |budget| budget.period);
         let window = self.minute.saturating_mul(60).checked_div(period.as_secs()).unwrap_or(self.minute);
@@ -176,7 +184,7 @@ impl<'a> Meter<'a> {
         deployment: &Deployment,
         kinds: &Kinds,
         estimate: Estimate,
-        price: Option<Price>,
+        price: Option<&Price>,
         lease: Duration,
     ) -> Vec<Limited> {
         let mut charges = Vec::with_capacity(kinds.len());
@@ -187,7 +195,7 @@ impl<'a> Meter<'a> {
                 Kind::Tpm => estimate.tokens(),
                 Kind::Budget | Kind::ProviderBudget => estimate.cost(price),
             };
-            charges.push(Limited { counter, amount, ttl, limit });
+            charges.push(Limited::new(counter, amount, ttl, limit));
         }
         charges
     }

@@ -16,7 +16,7 @@ fn limited() -> Deployment {
     let mut d = deployment("d", "g");
     (d.rpm, d.tpm, d.max_parallel) = (Some(5), Some(700), Some(2));
     d.budget = Some(Budget { limit: 9_000, period: Duration::from_secs(86_400) });
-    d.meta.price = Some(Price { input: 2_000_000, output: 3_000_000, ..Price::default() });
+    d.meta.price = Some(Price::per_token(2_000_000, 3_000_000));
     d
 }
 
@@ -27,7 +27,7 @@ fn charges_name_deployment_and_window_and_the_strategy_ranks_by_the_first() {
     let lease = Duration::from_secs(100);
     let estimate = Estimate { input: 40, completion: 60 };
     let charges = |strategy| {
-        let charges = meter.reserve(&d, &kinds(&s, &strategy, &d), estimate, d.meta.price, lease);
+        let charges = meter.reserve(&d, &kinds(&s, &strategy, &d), estimate, d.meta.price.as_ref(), lease);
         charges.into_iter().map(|c| (c.counter.to_string(), c.amount, c.limit)).collect::<Vec<_>>()
     };
     let all = charges(Strategy::UsageBased);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use attache_llm::dialect::{route, support};
+
 use super::access::Grant;
 use super::names::Target;
 use super::request::Request;
@@ -19,12 +21,18 @@ pub(super) enum Excluded {
     Access,
     Tags,
     Region,
+    /// It cannot take the request: index of what it lacks in [`attache_llm::contract::Ask::needs`].
+    Lacks(usize),
     /// Envoy has not acknowledged its cluster.
     NotLive,
+    /// Its credential could not be had.
+    NoCredential,
     /// Unix milliseconds until which its circuit breaker is open.
     Open(u64),
     /// Its last background probe failed.
     Ill,
+    /// Nobody knows what it costs, and that is not allowed.
+    Unpriced,
     /// The prompt's estimate exceeds this, tokens.
     TooLong(u64),
 }
@@ -53,6 +61,7 @@ pub(super) struct Filter<'r, 'a> {
     target: Target<'a>,
     tags: Tags,
     by_access_group: bool,
+    asked: &'r str,
     all_live: bool,
 }
 
@@ -67,10 +76,10 @@ enum Tags {
 
 impl<'r, 'a> Filter<'r, 'a> {
     /// `asked`: the name by which the target was found.
-    pub(super) fn new(request: &'r Request<'a>, target: Target<'a>, asked: &str) -> Self {
+    pub(super) fn new(request: &'r Request<'a>, target: Target<'a>, asked: &'r str) -> Self {
         let by_access_group = request.access.grants(asked, &target) == Grant::AccessGroups;
         let all_live = request.live.all_live(request.snapshot.generation);
-        Self { request, target, tags: tags(request, &target), by_access_group, all_live }
+        Self { request, target, tags: tags(request, &target), by_access_group, asked, all_live }
     }
 
     /// The deployment as a candidate, or the first rule that it breaks. Length comes last: who is only too small would
@@ -80,7 +89,7 @@ impl<'r, 'a> Filter<'r, 'a> {
         if self.target.only.is_some_and(|only| only.meta.id != deployment.meta.id) {
             return Err(Excluded::OtherId);
         }
-        if self.by_access_group && !request.access.is_in_group(deployment) {
+        if self.by_access_group && !request.access.permits(self.asked, &self.target, deployment) {
             return Err(Excluded::Access);
         }
         if !self.serves_tags(deployment) {
@@ -90,8 +99,12 @@ impl<'r, 'a> Filter<'r, 'a> {
         if region.is_some_and(|region| deployment.region.as_deref() != Some(region)) {
             return Err(Excluded::Region);
         }
+        if let Some(need) = self.missing(deployment) {
+            return Err(Excluded::Lacks(need));
+        }
         if !self.all_live && !request.live.is_live(&deployment.cluster) {
-            return Err(Excluded::NotLive);
+            let lacks = request.live.lacks(&deployment.cluster).is_some();
+            return Err(if lacks { Excluded::NoCredential } else { Excluded::NotLive });
         }
         let half_open = match request.breaker(&deployment.meta.id) {
             Breaker::Open { until_ms } => return Err(Excluded::Open(until_ms)),
@@ -100,12 +113,25 @@ impl<'r, 'a> Filter<'r, 'a> {
         if request.snapshot.pre_call_health_checks && request.probes.is_ill(&deployment.meta.id) {
             return Err(Excluded::Ill);
         }
+        if request.snapshot.block_unpriced && !self.target.is_priced(request.snapshot, deployment) {
+            return Err(Excluded::Unpriced);
+        }
         if let Some(limit) = self.max_input(deployment).filter(|&limit| request.estimate.input > limit) {
             return Err(Excluded::TooLong(limit));
         }
         let failed = request.tried().iter().rposition(|tried| tried.deployment == deployment.meta.id);
         let failed = failed.map_or(0, |at| at + 1);
         Ok(Member { deployment, half_open, failed })
+    }
+
+    /// The first need of the request that the deployment does not meet.
+    fn missing(&self, deployment: &Deployment) -> Option<usize> {
+        let ask = self.request.ask;
+        if route(&deployment.meta, ask.endpoint).is_none() {
+            return Some(usize::MAX);
+        }
+        let need = support::missing(&deployment.meta, ask.endpoint, &ask.needs)?;
+        ask.needs.iter().position(|name| name == need)
     }
 
     fn max_input(&self, deployment: &Deployment) -> Option<u64> {
@@ -160,6 +186,9 @@ pub(super) struct Tally {
     pub(super) too_small: Option<u64>,
     pub(super) tags: bool,
     pub(super) region: bool,
+    /// A need that was not met, as of [`Excluded::Lacks`].
+    pub(super) lacks: Option<usize>,
+    pub(super) no_credential: bool,
 }
 
 impl Tally {
@@ -171,7 +200,10 @@ impl Tally {
             Excluded::TooLong(limit) => self.too_small = self.too_small.max(Some(limit)),
             Excluded::Tags => self.tags = true,
             Excluded::Region => self.region = true,
-            Excluded::OtherId | Excluded::Access | Excluded::NotLive | Excluded::Ill => {}
+            Excluded::Lacks(need) => self.lacks = self.lacks.or(Some(need)),
+            Excluded::NoCredential => self.no_credential = true,
+            Excluded::OtherId | Excluded::Access | Excluded::NotLive | Excluded::Ill | Excluded::Unpriced => {
+            }
         }
     }
 

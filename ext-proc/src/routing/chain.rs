@@ -42,6 +42,10 @@ pub(super) fn chain<'a>(
     seen: impl IntoIterator<Item = &'a str>,
 ) -> Vec<Target<'a>> {
     let wishes = &request.ask.wishes;
+    // An id means nothing to another account.
+    if request.ask.endpoint.is_stored() {
+        return Vec::new();
+    }
     let lists = lists(request, way);
     if wishes.disable_fallbacks || (lists.is_none() && wishes.fallbacks.is_none()) {
         return Vec::new();

@@ -83,10 +83,10 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
                 let model = leg.target.model(deployment);
                 request.snapshot.price(deployment, model.as_deref())
             });
-            let mut charges = meter.reserve(deployment, &kinds, request.estimate, price.flatten(), lease);
+            let price = price.flatten();
+            let mut charges = meter.reserve(deployment, &kinds, request.estimate, price.as_ref(), lease);
             if let Some(level) = level.as_ref().filter(|_| !leg.ranked && !charges.is_empty()) {
-                let level =
-                    Limited { counter: level.clone(), amount: 0, ttl: Duration::from_secs(60), limit: None };
+                let level = Limited::new(level.clone(), 0, Duration::from_secs(60), None);
                 charges.insert(0, level);
             }
             let probe = member.half_open.then(|| deployment.meta.id.clone());
@@ -97,12 +97,12 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
     }
     let slot = Slot { minute: request.minute(), call_id: &request.ask.call_id, pass: request.pass() };
     let pick = if any_ranked { Pick::Lowest(0) } else { Pick::First };
-    (Admission { id: slot.id(), lease, required: Vec::new(), candidates, pick }, places)
+    (Admission { id: slot.id(), lease, required: Vec::new(), candidates, pick, renew: None }, places)
 }
 
 /// As long as the plan may take, whoever is chosen: where everyone has limits there is one attempt per pass, else as many
 /// as a plan may have. The request is held within it.
-fn lease(request: &Request<'_>, legs: &[Leg<'_>]) -> Duration {
+pub(super) fn lease(request: &Request<'_>, legs: &[Leg<'_>]) -> Duration {
     let (mut longest, mut limited) = (Duration::ZERO, true);
     for leg in legs {
         for (at, member) in leg.members.iter().enumerate() {

@@ -1,26 +1,36 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use attache_llm::contract::{self, Ask, MASTER_KEY_HASH, MAX_PASSES};
+use attache_llm::contract::{self, Ask, MAX_PASSES};
+use attache_llm::dialect::route;
 use attache_llm::error::ApiError;
+use attache_llm::path::Endpoint;
 use rand::seq::IndexedRandom;
 
 use super::access::Grant;
 use super::admission::Estimate;
-use super::choose::{Field, Fullness, LEASE_MARGIN, chosen, field, fullness};
+use super::bill::{Bills, Unplaced};
+use super::caller::{adapted, caller, named};
+use super::choose::{Field, LEASE_MARGIN, chosen, field, fullness};
 use super::legs::Line;
 use super::names::{Target, find};
 use super::request::Request;
 use super::settle::replanned;
 use super::steps::{Planned, plan};
 use super::{Access, Breakers, Decision, LiveClusters, Probes, Snapshot, Speeds, Verdict, now_ms, refusal};
-use crate::store::{Admission, Admitted, Counters, KeyRow, Reservation, StoreError};
+use crate::entity::Principal;
+use crate::keys::Who;
+use crate::limits::{self, Question};
+use crate::store::{Counters, Reservation, StoreError, UsageSum};
 
-/// Stored keys by id, cached.
+/// Everyone behind a key, cached, and what the ledger says of them.
 #[async_trait]
 pub trait Keys: Send + Sync {
-    /// The key's row, `None` when nobody knows it; an error only if the store is away and the key not cached.
-    async fn row(&self, id: &str) -> Result<Option<Arc<KeyRow>>, StoreError>;
+    /// Everyone behind a request with this key, `None` when nobody knows the key; an error only if the store is away and
+    /// somebody is not cached.
+    async fn principal(&self, id: &str, who: &Who<'_>) -> Result<Option<Principal>, StoreError>;
+    /// Where counters begin that the backend does not have, in order; a stored spend is in `nanos`.
+    async fn used(&self, questions: &[Question]) -> Result<Vec<UsageSum>, StoreError>;
 }
 
 /// Everything a decision is made from.
@@ -34,42 +44,72 @@ pub struct Context<'a> {
     pub probes: &'a Probes,
 }
 
-/// Decides about one pass of a request: may the key use the model, and which deployments are tried in which order.
+/// Decides about one pass of a request: may the caller use the model, is there room in every limit, and which deployments
+/// are tried in which order.
 ///
-/// Never waits for anything but the key (cached) and one question to the counters (20 ms at most). With the counters
-/// away it decides all the same, without a reservation.
+/// Waits for nothing but the caller (cached) and one question to the counters (20 ms at most), and for the ledger where a
+/// budget's counter is new. With the counters away it decides all the same, without a reservation, unless the
+/// configuration says otherwise (`fail_closed_rate_limit_enforcement`).
 pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
     if ask.contract != contract::VERSION {
         return Err(refusal::contract_mismatch(ask.contract));
     }
     let now = now_ms();
-    let key = caller(context.keys, &ask.key, now).await?;
+    let principal = caller(context, ask, now).await?;
     if let Some(replan) = &ask.replan {
-        replanned(&context.snapshot, context.counters, &ask.call_id, replan);
+        replanned(&context.snapshot, context.counters, ask, replan);
         if replan.pass >= MAX_PASSES {
             return Err(ApiError::too_many_passes(&ask.model, MAX_PASSES));
         }
     }
-    let request = request(context, ask, key.as_deref(), now);
+    let ask = &*named(&context.snapshot, ask)?;
+    let mut asked = adapted(ask, &principal);
+    let mut used_up = Vec::new();
+    loop {
+        let (error, group) = match attempt(context, &asked, &principal, now).await {
+            Ok(decision) => return Ok(decision),
+            Err(Unplaced::Refused(error)) => return Err(error),
+            Err(Unplaced::Budget(error, group)) => (error, group),
+        };
+        let cheaper = limits::cheaper(&principal, &asked.model, &group);
+        let next = cheaper.iter().find(|model| **model != asked.model && !used_up.contains(*model));
+        let Some(next) = next else { return Err(error) };
+        let asked = asked.to_mut();
+        used_up.push(std::mem::replace(&mut asked.model, next.clone()));
+    }
+}
+
+async fn attempt(
+    context: &Context<'_>,
+    ask: &Ask,
+    principal: &Principal,
+    now: u64,
+) -> Result<Decision, Unplaced> {
+    let request = request(context, ask, principal, now);
     let (mut line, field) = look(&request)?;
     let Field { legs, question } = field;
+    let mut bills = Bills::of(&request, principal, &line, &legs);
+    let question = bills.question(&request, question, &legs);
     let lease = question.as_ref().map(|(admission, _)| admission.lease);
     let (legs, reservation) = match question {
         None => (legs, Reservation::none(String::new())),
         Some((admission, places)) => {
-            match admit(context.counters, &admission).await {
-                Some(Admitted::Candidate(at)) => {
+            let id = admission.id.clone();
+            match bills.place(context, &request, admission).await {
+                Ok(Some(at)) => {
                     let place = places.get(at).copied().unwrap_or_default();
-                    (chosen(legs, place), Reservation::held(Arc::clone(context.counters), admission.id))
-                }
-                Some(Admitted::Full(full)) => {
-                    let fullness = fullness(&request, &legs, &places, &full);
-                    return Err(refuse(&request, &line, Some(fullness)));
+                    (chosen(legs, place), Reservation::held(Arc::clone(context.counters), id))
                 }
                 // Nobody keeps count: whoever comes first, without a reservation.
-                Some(Admitted::Refused { .. }) | None => {
-                    (chosen(legs, unasked(&places)), Reservation::none(String::new()))
+                Ok(None) => (
+                    chosen(legs, places.first().copied().unwrap_or_default()),
+                    Reservation::none(String::new()),
+                ),
+                Err(super::bill::NoPlace::Full(full)) => {
+                    let fullness = fullness(&request, &legs, &places, &full);
+                    return Err(refusal::nobody(&request, &line.asked, &line.tally, Some(fullness)).into());
                 }
+                Err(super::bill::NoPlace::Over(error)) => return Err(error),
             }
         }
     };
@@ -78,13 +118,16 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
         // What is reserved must be held until the request is over.
         planned.timeouts.total = planned.timeouts.total.min(lease.saturating_sub(LEASE_MARGIN / 2));
     }
+    let told = bills.told(&request);
     Ok(Decision {
         plan: planned.to_steps(),
         mirror: mirror(&request, &planned),
         group: line.asked.group.name.clone(),
         reservation,
+        owner: told.owner,
+        alerts: told.alerts,
         timeouts: planned.timeouts,
-        response_headers: key.as_deref().map(key_headers).unwrap_or_default(),
+        response_headers: told.headers,
         valid_for: planned.timeouts.total,
         uses: 1,
         generation: request.snapshot.generation,
@@ -95,14 +138,14 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
 pub(super) fn request<'a>(
     context: &'a Context<'_>,
     ask: &'a Ask,
-    key: Option<&'a KeyRow>,
+    principal: &'a Principal,
     now_ms: u64,
 ) -> Request<'a> {
     Request {
         snapshot: &context.snapshot,
         ask,
-        access: key.map_or_else(Access::everything, |row| Access::of(&row.key.models)),
-        live: context.live,
+        access: Access::of_all(limits::lists(principal).into_iter().map(|list| list.models)),
+        live: context.live.view(),
         circuits: context.breakers.view(),
         speeds: context.speeds,
         probes: context.probes,
@@ -115,10 +158,13 @@ pub(super) fn request<'a>(
 pub(super) fn look<'r, 'a>(request: &'r Request<'a>) -> Result<(Line<'r, 'a>, Field<'a>), ApiError> {
     let mut rng = rand::rng();
     let named = resolve(request)?;
+    if !named.1.is_payable(request.snapshot) {
+        return Err(ApiError::model_without_pricing(&request.ask.model));
+    }
     let mut line = Line::new(request, named, &mut rng);
     match field(request, &mut line, &mut rng) {
         Some(field) => Ok((line, field)),
-        None => Err(refuse(request, &line, None)),
+        None => Err(refusal::nobody(request, &line.asked, &line.tally, None)),
     }
 }
 
@@ -128,7 +174,7 @@ pub(super) fn look<'r, 'a>(request: &'r Request<'a>) -> Result<(Line<'r, 'a>, Fi
 pub(super) fn resolve<'a>(request: &Request<'a>) -> Result<(&'a str, Target<'a>), ApiError> {
     let (snapshot, asked) = (request.snapshot, request.ask.model.as_str());
     let denied = || ApiError::model_access_denied(asked);
-    if let Some(target) = find(snapshot, asked) {
+    if let Some(target) = find(snapshot, asked).map(|target| of_account(request, target)) {
         return if request.access.grants(asked, &target).any() { Ok((asked, target)) } else { Err(denied()) };
     }
     if !request.access.allows(asked, None) {
@@ -141,52 +187,26 @@ pub(super) fn resolve<'a>(request: &Request<'a>) -> Result<(&'a str, Target<'a>)
     usable.filter(|_| !request.ask.wishes.disable_fallbacks).ok_or_else(|| ApiError::model_not_found(asked))
 }
 
-/// The caller's row; `None` for the master key, which may do everything.
-pub(super) async fn caller(keys: &dyn Keys, id: &str, now_ms: u64) -> Result<Option<Arc<KeyRow>>, ApiError> {
-    if id == MASTER_KEY_HASH {
-        return Ok(None);
+/// What is stored is at one account: that of the group's first deployment that has the endpoint, whichever is idle or
+/// cheap, so that a file is found where it was put.
+fn of_account<'a>(request: &Request<'a>, target: Target<'a>) -> Target<'a> {
+    let endpoint = request.ask.endpoint;
+    if !endpoint.is_stored() || target.only.is_some() {
+        return target;
     }
-    let row = keys.row(id).await.map_err(|error| refusal::keys_away(&error))?;
-    let row = row.ok_or_else(ApiError::unknown_key)?;
-    if row.blocked {
-        return Err(ApiError::blocked_key());
-    }
-    if row.key.expires_ms.is_some_and(|expires| expires <= now_ms) {
-        return Err(ApiError::expired_key(&row.key.name));
-    }
-    Ok(Some(row))
-}
-
-async fn admit(counters: &Arc<dyn Counters>, admission: &Admission) -> Option<Admitted> {
-    match counters.admit(admission).await {
-        Ok(admitted) => Some(admitted),
-        Err(error) => {
-            // The counters themselves log once per outage; a line per request would drown it.
-            tracing::debug!(reservation = admission.id, %error, "no reservation");
-            None
-        }
-    }
-}
-
-fn unasked(places: &[(usize, usize)]) -> (usize, usize) {
-    places.first().copied().unwrap_or_default()
-}
-
-pub(super) fn refuse(request: &Request<'_>, line: &Line<'_, '_>, full: Option<Fullness>) -> ApiError {
-    refusal::nobody(request, &line.asked, &line.tally, full)
+    let only = target.group.deployments.iter().find(|d| route(&d.meta, endpoint).is_some());
+    Target { only, ..target }
 }
 
 /// Cluster of a deployment of the group that gets copies of what is sent to the first step, on the first pass.
 fn mirror(request: &Request<'_>, planned: &Planned<'_>) -> Option<String> {
-    let first = planned.attempts.first().filter(|_| request.pass() == 0)?;
+    let endpoint = request.ask.endpoint;
+    // Copies of a session would hang, those of a file stay where nobody looks for them.
+    if request.pass() > 0 || endpoint.is_stored() || endpoint == Endpoint::Realtime {
+        return None;
+    }
+    let first = planned.attempts.first()?;
     let target = find(request.snapshot, first.deployment.mirror.as_deref()?)?;
     let live: Vec<_> = target.group.deployments.iter().filter(|d| request.live.is_live(&d.cluster)).collect();
     live.choose(&mut rand::rng()).map(|d| d.cluster.clone())
-}
-
-/// LiteLLM's headers about the key, where it has a limit.
-fn key_headers(row: &KeyRow) -> Vec<(String, String)> {
-    let limits =
-        [("x-litellm-key-rpm-limit", row.key.rpm_limit), ("x-litellm-key-tpm-limit", row.key.tpm_limit)];
-    limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?.to_string()))).collect()
 }

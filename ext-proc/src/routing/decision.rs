@@ -3,6 +3,8 @@ use std::time::Duration;
 use attache_llm::contract::Walk;
 use attache_llm::error::ApiError;
 
+use crate::entity::EntityRef;
+use crate::limits::Line;
 use crate::store::Reservation;
 
 /// What the sidecar decided about one request: a value, so that a lease can later be the same value with a
@@ -19,6 +21,10 @@ pub struct Decision {
     pub group: String,
     /// What was reserved; settled by the usage record. Dropping it unsettled refunds it.
     pub reservation: Reservation,
+    /// In whose name, for [`attache_llm::contract::Note::owner`].
+    pub owner: Option<String>,
+    /// Budgets that somebody should hear of.
+    pub alerts: Vec<Alert>,
     pub timeouts: Timeouts,
     /// Headers for the client's answer.
     pub response_headers: Vec<(String, String)>,
@@ -27,6 +33,33 @@ pub struct Decision {
     pub uses: u32,
     /// Generation of the snapshot that decided.
     pub generation: u64,
+}
+
+/// A budget that is used up, and refuses nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    pub of: EntityRef,
+    /// How it may be called before people.
+    pub shown: String,
+    /// The budget would have refused the request (audit mode); else its soft limit is passed.
+    pub audit: bool,
+    /// Nano-dollars.
+    pub limit: u64,
+    /// Begin of its window, Unix milliseconds: an alert of a soft budget is for once per window.
+    pub window_ms: u64,
+}
+
+impl Alert {
+    pub(super) fn of(line: &Line, audit: bool) -> Self {
+        let limit = if audit { line.limit } else { line.soft_nanos };
+        Self {
+            of: line.of.clone(),
+            shown: line.shown.clone(),
+            audit,
+            limit: limit.unwrap_or(0),
+            window_ms: line.starts_ms,
+        }
+    }
 }
 
 /// One attempt of the plan. The last may be [`attache_llm::contract::REPLAN_CLUSTER`], with an empty deployment and

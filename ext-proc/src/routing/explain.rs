@@ -1,20 +1,24 @@
 //! The decision, told instead of done: who could have served the request, who not and why, and the plan.
 
-use std::fmt;
-
-use attache_llm::contract::{After, Ask, MAX_PASSES, Step};
+use attache_llm::contract::{After, Ask, Step};
 use attache_llm::error::ApiError;
 use serde::Serialize;
 
 use super::admission::{Kind, Meter, enforces, provider_budget};
+use super::bill::Bills;
+use super::caller::{adapted, caller, named};
 use super::candidates::{Excluded, Filter};
 use super::chain::{Way, chain};
 use super::choose::{Field, chosen, fullness};
-use super::decide::{caller, look, refuse, request, resolve};
+use super::decide::{look, request, resolve};
+use super::explain_limits::{self, ExplainedLimit};
 use super::names::Target;
+use super::refusal::nobody;
 use super::request::Request;
 use super::steps::plan;
 use super::{Breaker, Context, Deployment, Health, Strategy, now_ms};
+use crate::entity::Principal;
+use crate::limits;
 use crate::store::{Admission, Admitted, Candidate, Counter, Counters, Limited, Pick, Speed};
 
 /// Deployments of one group that are told of, at most.
@@ -35,6 +39,9 @@ pub struct Explanation {
     pub estimated_tokens: u64,
     /// Do the counters answer? Without them usage is unknown and nothing is full.
     pub counters: bool,
+    /// Limits and budgets of the caller that hold for the request, in the order in which they are asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<ExplainedLimit>,
     /// The group and its fallbacks, in order.
     pub groups: Vec<ExplainedGroup>,
     /// The plan that would result; empty when the request would be refused.
@@ -140,8 +147,34 @@ pub struct Refusal {
 /// What `decide` refuses before it looks at deployments: unknown keys and models.
 pub async fn explain(context: &Context<'_>, ask: &Ask) -> Result<Explanation, ApiError> {
     let now = now_ms();
-    let key = caller(context.keys, &ask.key, now).await?;
-    let request = request(context, ask, key.as_deref(), now);
+    let principal = caller(context, ask, now).await?;
+    let ask = &*named(&context.snapshot, ask)?;
+    let mut asked = adapted(ask, &principal);
+    let mut used_up = Vec::new();
+    loop {
+        let (mut told, over_budget) = explained(context, &asked, &principal, now).await?;
+        let cheaper = match over_budget {
+            true => limits::cheaper(&principal, &asked.model, &told.group),
+            false => &[],
+        };
+        let next = cheaper.iter().find(|model| **model != asked.model && !used_up.contains(*model));
+        let Some(next) = next else {
+            told.model.clone_from(&ask.model);
+            return Ok(told);
+        };
+        let asked = asked.to_mut();
+        used_up.push(std::mem::replace(&mut asked.model, next.clone()));
+    }
+}
+
+/// Without a cheaper model. Is a budget used up?
+async fn explained(
+    context: &Context<'_>,
+    ask: &Ask,
+    principal: &Principal,
+    now: u64,
+) -> Result<(Explanation, bool), ApiError> {
+    let request = request(context, ask, principal, now);
     let (name, asked) = resolve(&request)?;
     let meter = Meter::new(request.snapshot, request.minute());
     let mut targets = vec![(name, asked)];
@@ -161,20 +194,35 @@ pub async fn explain(context: &Context<'_>, ask: &Ask) -> Result<Explanation, Ap
         strategy: asked.group.strategy.name(),
         estimated_tokens: request.estimate.tokens(),
         counters: counters_answer,
+        limits: Vec::new(),
         groups: groups.into_iter().map(|(group, _)| group).collect(),
         plan: Vec::new(),
         refusal: None,
     };
-    outcome(context, &request, &mut out).await;
-    Ok(out)
+    let over_budget = outcome(context, &request, principal, &mut out).await;
+    Ok((out, over_budget))
 }
 
-/// The plan or the refusal, with what the counters would have admitted.
-async fn outcome(context: &Context<'_>, request: &Request<'_>, out: &mut Explanation) {
+/// The plan or the refusal, with what the counters would have admitted. Is a budget of the caller used up?
+async fn outcome(
+    context: &Context<'_>,
+    request: &Request<'_>,
+    principal: &Principal,
+    out: &mut Explanation,
+) -> bool {
     let (mut line, Field { legs, question }) = match look(request) {
         Ok(found) => found,
-        Err(error) => return out.refusal = Some(refusal(&error)),
+        Err(error) => {
+            out.refusal = Some(refusal(&error));
+            return false;
+        }
     };
+    if let Bills::First { mut bill, .. } = Bills::of(request, principal, &line, &legs) {
+        let over_budget = explain_limits::fill(context, request, &mut bill, out).await;
+        if out.refusal.is_some() {
+            return over_budget;
+        }
+    }
     let mut ranked: Vec<&str> = Vec::new();
     let legs = match &question {
         None => {
@@ -192,9 +240,10 @@ async fn outcome(context: &Context<'_>, request: &Request<'_>, out: &mut Explana
                 Admitted::Candidate(at) => chosen(legs, places.get(at).copied().unwrap_or_default()),
                 Admitted::Full(full) => {
                     let fullness = fullness(request, &legs, places, &full);
-                    return out.refusal = Some(refusal(&refuse(request, &line, Some(fullness))));
+                    out.refusal = Some(refusal(&nobody(request, &line.asked, &line.tally, Some(fullness))));
+                    return false;
                 }
-                Admitted::Refused { .. } => legs,
+                Admitted::Refused { .. } | Admitted::Unseeded(_) => legs,
             }
         }
     };
@@ -216,6 +265,7 @@ async fn outcome(context: &Context<'_>, request: &Request<'_>, out: &mut Explana
         }
     });
     out.plan = told.collect();
+    false
 }
 
 /// What `admit` would answer, from the values of its counters, and the candidates with room in order of preference.
@@ -262,7 +312,7 @@ fn group<'a>(
     let mut counters: Named = Vec::new();
     let shown = target.group.deployments.iter().take(MAX_SHOWN).enumerate();
     let deployments = shown.map(|(index, deployment)| {
-        let excluded = filter.check(deployment).err().map(|excluded| reason(request, excluded));
+        let excluded = filter.check(deployment).err().map(|excluded| reason(request, deployment, excluded));
         let mut usage = Vec::new();
         for (kind, limit, enforced) in gauges(request, &target.group.strategy, deployment) {
             let lease = std::time::Duration::ZERO;
@@ -348,111 +398,32 @@ fn breaker(request: &Request<'_>, deployment: &str) -> ExplainedBreaker {
     }
 }
 
-fn reason(request: &Request<'_>, excluded: Excluded) -> String {
+fn reason(request: &Request<'_>, deployment: &Deployment, excluded: Excluded) -> String {
     match excluded {
         Excluded::OtherId => "another deployment was asked for by its id".to_owned(),
         Excluded::Access => "in none of the key's access groups".to_owned(),
         Excluded::Tags => "tags do not match".to_owned(),
         Excluded::Region => "not in the region asked for".to_owned(),
+        Excluded::Lacks(need) => match request.ask.needs.get(need) {
+            Some(need) => format!("its provider does not support {need}"),
+            None => "its provider does not have this endpoint".to_owned(),
+        },
+        Excluded::NoCredential => {
+            let why = request.live.lacks(&deployment.cluster).unwrap_or_default();
+            format!("its credential could not be had: {why}")
+        }
         Excluded::NotLive => "Envoy has not acknowledged its cluster".to_owned(),
         Excluded::Open(until) => {
             format!("cooling down for {} s", until.saturating_sub(request.now_ms).div_ceil(1_000))
         }
+        Excluded::Unpriced => "no price is known for it".to_owned(),
         Excluded::Ill => "its last health probe failed".to_owned(),
         Excluded::TooLong(limit) => format!("prompt of {} tokens exceeds {limit}", request.estimate.input),
     }
 }
 
-fn refusal(error: &ApiError) -> Refusal {
+pub(super) fn refusal(error: &ApiError) -> Refusal {
     Refusal { status: error.status, message: error.message.clone(), retry_after_s: error.retry_after_s }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "model       {}", self.model)?;
-        writeln!(f, "group       {} ({})", self.group, self.strategy)?;
-        writeln!(f, "generation  {}", self.generation)?;
-        writeln!(f, "estimate    {} tokens", self.estimated_tokens)?;
-        if !self.counters {
-            writeln!(f, "counters    away: usage unknown")?;
-        }
-        for group in &self.groups {
-            writeln!(f, "\n{} ({})", group.group, group.strategy)?;
-            table(f, group)?;
-        }
-        match &self.refusal {
-            Some(refusal) => {
-                write!(f, "\nrefused     {} {}", refusal.status, refusal.message)?;
-                writeln!(f)
-            }
-            None => steps(f, &self.plan),
-        }
-    }
-}
-
-fn table(f: &mut fmt::Formatter<'_>, group: &ExplainedGroup) -> fmt::Result {
-    let mut rows =
-        vec![["rank", "deployment", "model", "order", "usage", "breaker", "excluded"].map(str::to_owned)];
-    for d in &group.deployments {
-        let number = |n: Option<String>| n.unwrap_or_else(|| "-".to_owned());
-        rows.push([
-            number(d.rank.map(|rank| rank.to_string())),
-            d.deployment.clone(),
-            format!("{}/{}", d.provider, d.model),
-            number(d.order.map(|order| order.to_string())),
-            usage(&d.usage),
-            breaker_text(&d.breaker),
-            number(d.excluded.clone()),
-        ]);
-    }
-    let widths: [usize; 7] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        writeln!(f, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    if group.not_shown > 0 {
-        writeln!(f, "  ... and {} more", group.not_shown)?;
-    }
-    Ok(())
-}
-
-fn usage(gauges: &[Gauge]) -> String {
-    let text = |gauge: &Gauge| {
-        let used = gauge.used.map_or_else(|| "?".to_owned(), |used| used.to_string());
-        let limit = gauge.limit.filter(|_| gauge.enforced).map(|limit| format!("/{limit}"));
-        format!("{} {used}{}", gauge.what, limit.unwrap_or_default())
-    };
-    gauges.iter().map(text).collect::<Vec<_>>().join(", ")
-}
-
-fn breaker_text(breaker: &ExplainedBreaker) -> String {
-    let left = breaker.seconds_left.map(|left| format!(" {left} s")).unwrap_or_default();
-    let reason = breaker.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    format!("{}{left}{reason}", breaker.state)
-}
-
-fn steps(f: &mut fmt::Formatter<'_>, plan: &[ExplainedStep]) -> fmt::Result {
-    writeln!(f, "\nplan")?;
-    for (index, step) in plan.iter().enumerate() {
-        let name = match step.deployment.as_str() {
-            "" => format!("another plan (at most {MAX_PASSES} in all)"),
-            deployment => format!("{deployment} ({})", step.group),
-        };
-        let model = step.model.as_ref().map(|model| format!(" as {model}")).unwrap_or_default();
-        let after = |(class, after): &(&str, After)| {
-            let to = match after {
-                After::Next => "next",
-                After::Replan => "another plan",
-                After::Stop => "the client",
-            };
-            format!("{class} -> {to}")
-        };
-        let rules = step.after.iter().map(after).collect::<Vec<_>>().join(", ");
-        let rules = if rules.is_empty() { rules } else { format!("  [{rules}]") };
-        writeln!(f, "  {}. {name}{model}{rules}", index + 1)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use attache_llm::price::Price;
 use attache_llm::wildcard;
 
 use super::{Deployment, Group, Snapshot};
@@ -30,6 +31,18 @@ impl<'a> Target<'a> {
         wildcard::substitute(template, &self.group.name, self.name)
     }
 
+    /// Is it known what the deployment costs?
+    pub(super) fn is_priced(&self, snapshot: &Snapshot, deployment: &Deployment) -> bool {
+        deployment.meta.price.is_some()
+            || snapshot.price(deployment, self.model(deployment).as_deref()).is_some()
+    }
+
+    /// May a request go here as far as prices are concerned: is one known, or none needed?
+    pub(super) fn is_payable(&self, snapshot: &Snapshot) -> bool {
+        let mut deployments = self.group.deployments.iter();
+        !snapshot.block_unpriced || deployments.any(|deployment| self.is_priced(snapshot, deployment))
+    }
+
     /// One attempt at each in a chain: groups are told apart by name, single deployments by their id.
     pub(super) fn identity(&self) -> &'a str {
         self.only.map_or(self.group.name.as_str(), |deployment| deployment.meta.id.as_str())
@@ -49,4 +62,13 @@ pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &'a str) -> Option<Target<'
     }
     let group = snapshot.wildcards.iter().find(|group| wildcard::matches(&group.name, name))?;
     (!wildcard::is_pattern(name)).then_some(Target { group, only: None, name })
+}
+
+/// What a model of the configuration costs: the price of the group's first deployment. `None`: there is no such model;
+/// without a price inside: nobody knows it.
+#[must_use]
+pub fn price_of(snapshot: &Snapshot, name: &str) -> Option<Option<Price>> {
+    let target = find(snapshot, name)?;
+    let deployment = target.only.or_else(|| target.group.deployments.first())?;
+    Some(snapshot.price(deployment, target.model(deployment).as_deref()))
 }

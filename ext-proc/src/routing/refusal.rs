@@ -3,6 +3,7 @@
 
 use attache_llm::class::ErrorClass;
 use attache_llm::contract;
+use attache_llm::dialect::support;
 use attache_llm::error::{ApiError, mask_secrets};
 
 use super::candidates::Tally;
@@ -17,6 +18,16 @@ pub(super) fn contract_mismatch(theirs: u32) -> ApiError {
 
 pub(super) fn keys_away(error: &StoreError) -> ApiError {
     ApiError::auth_unavailable().with_internal(error.to_string())
+}
+
+/// Limits are enforced or nothing goes (`fail_closed_rate_limit_enforcement`).
+pub(super) fn counters_away(error: &StoreError) -> ApiError {
+    ApiError::limits_unavailable().with_internal(error.to_string())
+}
+
+/// Budgets are enforced or nothing goes (`fail_closed_budget_enforcement`).
+pub(super) fn spend_unknown(error: &StoreError) -> ApiError {
+    ApiError::limits_unavailable().with_internal(error.to_string())
 }
 
 /// Nobody is left who could serve the request. `full`: somebody could, but has no room.
@@ -47,6 +58,9 @@ pub(super) fn nobody(
     if let Some(limit) = tally.too_small {
         return ApiError::context_window_exceeded(model, request.estimate.input, limit);
     }
+    if let Some(need) = tally.lacks {
+        return lacks(request, need);
+    }
     if tally.tags {
         return ApiError::no_tag_match(model, &request.ask.wishes.tags);
     }
@@ -55,7 +69,27 @@ pub(super) fn nobody(
         let message = format!("No deployment of the model is in region '{}'.", mask_secrets(region));
         return ApiError::invalid_request(message, Some("allowed_model_region"));
     }
+    if tally.no_credential {
+        let error = ApiError::no_upstream(model);
+        let message =
+            "The gateway has no valid credential for the model's provider at the moment.".to_owned();
+        return ApiError { message, ..error };
+    }
     exhausted(request, target)
+}
+
+/// No deployment can do what is asked.
+fn lacks(request: &Request<'_>, need: usize) -> ApiError {
+    let model = request.ask.model.as_str();
+    match request.ask.needs.get(need) {
+        Some(need) => support::unsupported(need, model),
+        None => {
+            let endpoint = request.ask.endpoint.path();
+            let message = format!("'{}' cannot be used with {endpoint}.", mask_secrets(model));
+            let error = ApiError::invalid_request(message, Some("model"));
+            ApiError { code: Some("unsupported_endpoint".into()), ..error }
+        }
+    }
 }
 
 fn exhausted(request: &Request<'_>, target: &Target<'_>) -> ApiError {

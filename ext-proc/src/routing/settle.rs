@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attache_llm::class::ErrorClass;
-use attache_llm::contract::{AttemptOutcome, AttemptRecord, Replan, UsageRecord};
+use attache_llm::contract::{Ask, AttemptOutcome, AttemptRecord, Replan, UsageRecord};
 use attache_llm::usage::Usage;
 
 use super::admission::{Meter, Slot, Used, kinds};
 use super::observe::{class_of, observe_all, outcomes};
 use super::{Breakers, Deployment, LatencyArgs, Snapshot, Speeds, Strategy};
-use crate::store::{Counters, Sample, Settlement, Speed};
+use crate::limits::{self, Owner};
+use crate::store::{Charge, Counter, Counters, Sample, Settlement, Speed, SpendRow};
 
 /// A timeout counts as this slow (LiteLLM's penalty), microseconds.
 const TIMED_OUT: u64 = 1_000_000_000;
@@ -20,7 +21,9 @@ const TIMED_OUT: u64 = 1_000_000_000;
 pub enum Settled {
     /// True tokens are on the counters, failures are counted.
     Done,
-    /// The reservation was settled before (or its lease is over): nothing was counted again.
+    /// Of the caller's limits and the deployment's, only one had a reservation still.
+    Partly,
+    /// The reservation was settled before (or its lease is over, or lost): nothing was counted again.
     Before,
     /// The counters are away; the lease ends the reservation.
     Away,
@@ -29,15 +32,17 @@ pub enum Settled {
 /// Settles a batch: what each request reserved is replaced by what it used, outcomes of attempts go to the circuit
 /// breakers, speeds to latency-based routing. One call to the counters for each of the three.
 ///
-/// Settling a record twice is settling it once. Answers in the order of the records.
+/// `rows` are the ledger's of these records, in their order: a record is priced once, so that counters and ledger agree
+/// whatever a reload does in between. Settling a record twice is settling it once. Answers in the order of the records.
 pub async fn settle(
     snapshot: &Snapshot,
     counters: &Arc<dyn Counters>,
     breakers: &Breakers,
     speeds: &Speeds,
     records: &[UsageRecord],
+    rows: &[SpendRow],
 ) -> Vec<Settled> {
-    let settled = settle_reservations(snapshot, &**counters, records).await;
+    let settled = settle_reservations(snapshot, &**counters, records, rows).await;
     // A request that was planned anew may have no reservation of its last pass: its attempts are news all the same.
     let news = || {
         let pairs = records.iter().zip(&settled);
@@ -54,24 +59,35 @@ async fn settle_reservations(
     snapshot: &Snapshot,
     counters: &dyn Counters,
     records: &[UsageRecord],
+    rows: &[SpendRow],
 ) -> Vec<Settled> {
     let mut settled = vec![Settled::Done; records.len()];
     let mut at = Vec::new();
     let mut settlements = Vec::new();
-    for (index, record) in records.iter().enumerate() {
-        let Some(slot) = record.reservation.as_deref().and_then(|id| Slot::parse(id, &record.call_id)) else {
-            continue;
-        };
-        at.push(index);
-        settlements.push(settlement(snapshot, &slot, &record.attempts));
+    for (index, (record, row)) in records.iter().zip(rows).enumerate() {
+        for settlement in of_record(snapshot, record, row) {
+            at.push(index);
+            settlements.push(settlement);
+        }
     }
     if settlements.is_empty() {
         return settled;
     }
     match counters.settle_all(&settlements).await {
         Ok(known) => {
+            let mut counts = vec![(0_u32, 0_u32); records.len()];
             for (index, known) in at.into_iter().zip(known) {
-                settled[index] = if known { Settled::Done } else { Settled::Before };
+                counts[index].0 += 1;
+                counts[index].1 += u32::from(known);
+            }
+            for (settled, (asked, known)) in
+                settled.iter_mut().zip(counts).filter(|(_, (asked, _))| *asked > 0)
+            {
+                *settled = match known {
+                    0 => Settled::Before,
+                    _ if known < asked => Settled::Partly,
+                    _ => Settled::Done,
+                };
             }
         }
         Err(error) => {
@@ -82,19 +98,59 @@ async fn settle_reservations(
     settled
 }
 
+/// One settlement for a request of one pass. After more of them the caller's limits are still held by the first pass's
+/// reservation, beside that of the last pass.
+fn of_record(snapshot: &Snapshot, record: &UsageRecord, row: &SpendRow) -> impl Iterator<Item = Settlement> {
+    let slot = record.reservation.as_deref().and_then(|id| Slot::parse(id, &record.call_id));
+    let deployment = slot.map(|slot| settlement(snapshot, &slot, &record.attempts, row));
+    let owner = record.owner.as_deref().and_then(|text| Owner::decode(text, &record.key));
+    let owner = owner.filter(Owner::counts_something);
+    let owner = owner.map(|owner| owner.settlement(&record.call_id, &used(record, row)));
+    match (deployment, owner) {
+        (Some(mut one), Some(owner)) if one.id == owner.id => {
+            one.actual.extend(owner.actual);
+            [Some(one), None]
+        }
+        both => [both.0, both.1],
+    }
+    .into_iter()
+    .flatten()
+}
+
+/// What the caller used: one request, however often it was tried, and the tokens of every attempt. Money as the ledger's
+/// row has it; an unknown price is nothing.
+fn used(record: &UsageRecord, row: &SpendRow) -> limits::Used {
+    let usages = || record.attempts.iter().filter_map(|attempt| attempt.usage);
+    limits::Used {
+        requests: 1,
+        input: usages().fold(0, |sum, usage| sum.saturating_add(usage.prompt)),
+        output: usages().fold(0, |sum, usage| sum.saturating_add(usage.completion)),
+        nanos: nanos(row.cost_nanos),
+    }
+}
+
+fn nanos(cost: Option<i64>) -> u64 {
+    cost.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0)
+}
+
 /// What the reserved deployment got in the reserved pass: it is where the pass began. Other deployments of the plan had
 /// no limits to keep.
-fn settlement(snapshot: &Snapshot, slot: &Slot<'_>, attempts: &[AttemptRecord]) -> Settlement {
-    let of_pass = || attempts.iter().filter(|a| a.pass == slot.pass);
-    let first = of_pass().next().and_then(|a| snapshot.deployments.get(&a.deployment));
-    let Some(deployment) = first else { return Settlement { id: slot.id(), actual: Vec::new() } };
+fn settlement(
+    snapshot: &Snapshot,
+    slot: &Slot<'_>,
+    attempts: &[AttemptRecord],
+    row: &SpendRow,
+) -> Settlement {
+    let of_pass = || (0_u32..).zip(attempts).filter(|(_, attempt)| attempt.pass == slot.pass);
+    let first = of_pass().next().and_then(|(_, attempt)| snapshot.deployments.get(&attempt.deployment));
+    let Some(deployment) = first else { return Settlement::end(slot.id(), Vec::new()) };
     let mut used = Used::default();
-    for attempt in of_pass().filter(|a| a.deployment == deployment.meta.id) {
+    for (at, attempt) in of_pass().filter(|(_, attempt)| attempt.deployment == deployment.meta.id) {
         used.requests = used.requests.saturating_add(1);
         let Some(usage) = &attempt.usage else { continue };
         used.tokens = used.tokens.saturating_add(tokens(usage));
-        let price = snapshot.price(deployment, attempt.model.as_deref());
-        used.nanos = used.nanos.saturating_add(price.map_or(0, |price| price.cost(usage)));
+        let line = row.lines.iter().find(|line| line.attempt == at);
+        used.nanos = used.nanos.saturating_add(nanos(line.and_then(|line| line.cost_nanos)));
     }
     ended(snapshot, slot, deployment, used)
 }
@@ -103,7 +159,7 @@ fn ended(snapshot: &Snapshot, slot: &Slot<'_>, deployment: &Deployment, used: Us
     let group = snapshot.groups.get(&deployment.meta.group);
     let kinds = kinds(snapshot, group.map_or(&Strategy::SimpleShuffle, |group| &group.strategy), deployment);
     let actual = Meter::new(snapshot, slot.minute).actual(deployment, &kinds, used);
-    Settlement { id: slot.id(), actual }
+    Settlement::end(slot.id(), actual)
 }
 
 fn tokens(usage: &Usage) -> u64 {
@@ -114,23 +170,27 @@ fn tokens(usage: &Usage) -> u64 {
 }
 
 /// Settles the pass before a replan, apart from the request path: its attempts all failed and used no tokens that
-/// anyone told of.
-pub(super) fn replanned(
-    snapshot: &Arc<Snapshot>,
-    counters: &Arc<dyn Counters>,
-    call_id: &str,
-    replan: &Replan,
-) {
-    let Some(slot) = replan.reservation.as_deref().and_then(|id| Slot::parse(id, call_id)) else { return };
+/// anyone told of. What the first pass holds of the caller's limits stays held.
+pub(super) fn replanned(snapshot: &Arc<Snapshot>, counters: &Arc<dyn Counters>, ask: &Ask, replan: &Replan) {
+    let reservation = replan.reservation.as_deref();
+    let Some(slot) = reservation.and_then(|id| Slot::parse(id, &ask.call_id)) else { return };
     let of_pass = || replan.tried.iter().filter(|t| t.pass == slot.pass);
     let first = of_pass().next().and_then(|t| snapshot.deployments.get(&t.deployment));
+    let owner = replan.owner.as_deref().and_then(|text| Owner::decode(text, &ask.key));
+    let stays = slot.pass == 0 && owner.is_some_and(|owner| owner.counts_something());
     let settlement = match first {
         Some(deployment) => {
             let own = of_pass().filter(|t| t.deployment == deployment.meta.id);
             let used = Used { requests: own.count() as u64, ..Used::default() };
-            ended(snapshot, &slot, deployment, used)
+            let mut settlement = ended(snapshot, &slot, deployment, used);
+            if stays {
+                let counter = Counter { base: Arc::clone(&deployment.counters.in_flight), window: 0 };
+                settlement.actual.push(Charge { counter, amount: 0, ttl: Duration::from_secs(60) });
+            }
+            Settlement { stays, ..settlement }
         }
-        None => Settlement { id: slot.id(), actual: Vec::new() },
+        None if stays => return,
+        None => Settlement::end(slot.id(), Vec::new()),
     };
     let counters = Arc::clone(counters);
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use attache_llm::class::ErrorClass;
 use attache_llm::contract::DeploymentMeta;
-use attache_llm::price::Price;
+use attache_llm::price::{Adjust, Price};
 
-use crate::config::Secret;
+use crate::credentials::Credential;
+use crate::limits::Rules;
 use crate::prices::{ModelPrice, PriceTable};
 
 /// Configuration as the request path reads it: built once, never changed, swapped whole.
@@ -53,19 +54,28 @@ pub struct Snapshot {
     pub tags: TagRules,
     /// Provider (its name in the provider table) -> budget.
     pub provider_budgets: BTreeMap<String, Budget>,
+    /// Limits and budgets of callers.
+    pub limits: Arc<Rules>,
     /// Session affinity, if it is switched on.
     pub affinity: Option<Affinity>,
     /// Leave out deployments that failed their last background probe.
     pub pre_call_health_checks: bool,
+    /// Group for moderations that name no model.
+    pub moderation_model: Option<String>,
+    /// Group for files, batches and stored responses that name no model.
+    pub files_model: Option<String>,
+    /// Deployments without a price serve nobody (`block_requests_for_models_without_pricing`).
+    pub block_unpriced: bool,
     /// The price table, if a deployment's model is a pattern: what it costs depends on the name asked for.
     pub prices: Option<Arc<PriceTable>>,
 }
 
 impl Snapshot {
-    /// What a deployment costs. `model` is the provider's model name where the deployment's own is a pattern.
+    /// What a deployment costs; cheap, the rates are shared. `model` is the provider's model name where the deployment's own is a pattern.
     #[must_use]
     pub fn price(&self, deployment: &Deployment, model: Option<&str>) -> Option<Price> {
-        deployment.meta.price.or_else(|| self.row(deployment, model?)?.price)
+        let listed = || self.row(deployment, model?)?.price.clone();
+        deployment.meta.price.clone().or_else(|| Some(listed()?.adjusted(deployment.adjust)))
     }
 
     /// Longest prompt of a deployment, tokens; `model` as for [`Self::price`].
@@ -176,12 +186,14 @@ pub struct Deployment {
     pub cluster: String,
     /// Name in the provider table: what `provider_budget_config` speaks of.
     pub provider_name: &'static str,
+    /// Discount and margin, for prices that are looked up (`meta.price` has them already).
+    pub adjust: Adjust,
     /// Host and port to connect to.
     pub host: String,
     pub port: u16,
     pub tls: bool,
-    /// Header that carries the credential (`authorization` or `api-key`) and its whole value.
-    pub credential: Option<(String, Secret)>,
+    /// What it is called with.
+    pub credential: Option<Credential>,
     pub weight: Option<u64>,
     pub rpm: Option<u64>,
     pub tpm: Option<u64>,
@@ -217,6 +229,7 @@ impl Deployment {
         Self {
             cluster: format!("{}/openai/{}", meta.group, meta.id),
             provider_name: "openai",
+            adjust: Adjust::default(),
             host: meta.authority.clone(),
             port: 443,
             tls: true,

@@ -1,5 +1,6 @@
 //! In which order the deployments of a tier are preferred.
 
+use attache_llm::price::{Item, Price};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -28,7 +29,10 @@ pub(super) fn order(
             let price = |member: &Member<'_>| {
                 let model = target.model(member.deployment);
                 let price = request.snapshot.price(member.deployment, model.as_deref());
-                price.map_or(u64::MAX, |price| price.input.saturating_add(price.output))
+                let rate = |price: &Price, item| price.base(item).unwrap_or(0);
+                price.map_or(u64::MAX, |price| {
+                    rate(&price, Item::Input).saturating_add(rate(&price, Item::Output))
+                })
             };
             members.shuffle(rng);
             members.sort_by_cached_key(price);

@@ -101,13 +101,10 @@ fn ordered(
     rounds: u32,
 ) -> HashMap<String, u32> {
     use crate::routing::tests::{group, snapshot};
-    use crate::routing::{Access, Breakers, Group, LiveClusters, Probes, Speeds};
+    use crate::routing::{Access, Breakers, Group, LiveView, Probes, Speeds};
     struct All;
-    impl LiveClusters for All {
+    impl LiveView for All {
         fn is_live(&self, _: &str) -> bool {
-            true
-        }
-        fn ready(&self) -> bool {
             true
         }
     }
@@ -121,7 +118,7 @@ fn ordered(
         snapshot: &snapshot,
         ask: &ask,
         access: Access::everything(),
-        live: &All,
+        live: std::sync::Arc::new(All),
         circuits: Breakers::default().view(),
         speeds: &speeds,
         probes: &probes,
@@ -156,7 +153,7 @@ fn the_fastest_is_first_and_the_unknown_takes_part_without_a_stampede() {
 fn the_cheapest_is_first_equal_ones_are_drawn_and_no_price_is_the_dearest() {
     let priced = |id: &str, output| {
         let mut d = deployment(id, "g");
-        d.meta.price = Some(Price { input: 5, output, ..Price::default() });
+        d.meta.price = Some(Price::per_token(5, output));
         d
     };
     let counts = ordered(

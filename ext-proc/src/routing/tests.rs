@@ -1,6 +1,7 @@
 //! Decisions and settlements over doubles; the builders here serve the unit tests beside the code too.
 
 mod admitting;
+mod callers;
 mod decisions;
 mod names;
 mod passes;
@@ -23,9 +24,12 @@ use attache_llm::provider::Provider;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::entity::{Entity, EntityKind, EntityRef, Holder, Principal};
+use crate::keys::Who;
+use crate::limits::Question;
 use crate::store::{
-    Admission, Admitted, Circuit, Counter, Counters, KeyRow, Memory, NewKey, Observation, Sample, Settlement,
-    StoreError, Transition,
+    Admission, Admitted, Circuit, Correction, Counter, Counters, Memory, Observation, Place, Sample,
+    Settlement, Standing, StoreError, Transition, UsageSum,
 };
 
 pub(crate) fn deployment(id: &str, group: &str) -> Deployment {
@@ -79,14 +83,20 @@ fn two_groups() -> Snapshot {
 }
 
 /// Every cluster is live but those named.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Live {
     dead: HashSet<String>,
 }
 
-impl LiveClusters for Live {
+impl LiveView for Live {
     fn is_live(&self, cluster: &str) -> bool {
         !self.dead.contains(cluster)
+    }
+}
+
+impl LiveClusters for Live {
+    fn view(&self) -> Arc<dyn LiveView> {
+        Arc::new(self.clone())
     }
 
     fn ready(&self) -> bool {
@@ -96,16 +106,35 @@ impl LiveClusters for Live {
 
 #[derive(Default)]
 pub(super) struct FakeKeys {
-    rows: HashMap<String, Arc<KeyRow>>,
+    rows: HashMap<String, Principal>,
+    used: HashMap<EntityRef, UsageSum>,
     away: bool,
+    /// The ledger does not answer.
+    no_usage: bool,
 }
 
 #[async_trait]
 impl Keys for FakeKeys {
-    async fn row(&self, id: &str) -> Result<Option<Arc<KeyRow>>, StoreError> {
-        match self.away {
+    async fn principal(&self, id: &str, who: &Who<'_>) -> Result<Option<Principal>, StoreError> {
+        if id != MASTER_KEY_HASH && self.away {
+            return Err(StoreError::Unavailable { backend: "postgres", reason: "gone".into() });
+        }
+        let master = (id == MASTER_KEY_HASH).then(Principal::default);
+        let mut found = self.rows.get(id).cloned().or(master);
+        if let Some(principal) = &mut found {
+            principal.end_user =
+                who.end_user.map(|user| (user.to_owned(), None)).or(principal.end_user.take());
+            principal.tags.extend(who.tags.iter().map(|tag| (tag.clone(), None)));
+        }
+        Ok(found)
+    }
+
+    async fn used(&self, questions: &[Question]) -> Result<Vec<UsageSum>, StoreError> {
+        match self.away || self.no_usage {
             true => Err(StoreError::Unavailable { backend: "postgres", reason: "gone".into() }),
-            false => Ok(self.rows.get(id).cloned()),
+            false => {
+                Ok(questions.iter().map(|q| self.used.get(&q.of).copied().unwrap_or_default()).collect())
+            }
         }
     }
 }
@@ -133,10 +162,10 @@ impl FakeCounters {
 
 #[async_trait]
 impl Counters for FakeCounters {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
         self.check()?;
         self.admitted.lock().push(admission.clone());
-        self.inner.admit(admission).await
+        self.inner.place(admission).await
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
@@ -172,6 +201,20 @@ impl Counters for FakeCounters {
         self.inner.samples().await
     }
 
+    async fn standing(
+        &self,
+        counters: &[Counter],
+        turn: Duration,
+    ) -> Result<Option<Vec<Option<Standing>>>, StoreError> {
+        self.check()?;
+        self.inner.standing(counters, turn).await
+    }
+
+    async fn correct(&self, corrections: &[Correction]) -> Result<bool, StoreError> {
+        self.check()?;
+        self.inner.correct(corrections).await
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.check()
     }
@@ -200,11 +243,17 @@ impl World {
         }
     }
 
-    fn with_key(mut self, id: &str, change: impl FnOnce(&mut KeyRow)) -> Self {
-        let key = NewKey { hash: id.into(), name: "sk-...abcd".into(), ..NewKey::default() };
-        let mut row = KeyRow { key, blocked: false, spend_nanos: 0, created_ms: 0, updated_ms: 0 };
-        change(&mut row);
-        self.keys.rows.insert(id.into(), Arc::new(row));
+    fn with_key(self, id: &str, change: impl FnOnce(&mut Entity)) -> Self {
+        self.with_team_key(id, change, None)
+    }
+
+    fn with_team_key(mut self, id: &str, change: impl FnOnce(&mut Entity), team: Option<Entity>) -> Self {
+        let mut key = Entity { name: "sk-...abcd".into(), ..Entity::new(EntityKind::Key, id) };
+        key.team_id = team.as_ref().map(|team| team.id.clone());
+        change(&mut key);
+        let holder = |entity| Holder::own(Arc::new(entity));
+        let principal = Principal { key: Some(holder(key)), team: team.map(holder), ..Principal::default() };
+        self.keys.rows.insert(id.into(), principal);
         self
     }
 
@@ -241,7 +290,12 @@ impl World {
 
     async fn settle(&self, record: &UsageRecord) -> Settled {
         let records = std::slice::from_ref(record);
-        settle(&self.snapshot, &self.counters(), &self.breakers, &self.speeds, records).await[0]
+        self.settle_all(records).await[0]
+    }
+
+    async fn settle_all(&self, records: &[UsageRecord]) -> Vec<Settled> {
+        let rows: Vec<_> = records.iter().map(|record| crate::ledger::row(record, &self.snapshot)).collect();
+        settle(&self.snapshot, &self.counters(), &self.breakers, &self.speeds, records, &rows).await
     }
 }
 
@@ -256,6 +310,7 @@ pub(super) fn ask(key: &str, model: &str) -> Ask {
         input_tokens: 40,
         max_tokens: Some(60),
         n: None,
+        needs: Vec::new(),
         user: None,
         wishes: Wishes::default(),
         replan: None,
@@ -284,6 +339,7 @@ fn record(reservation: Option<String>, attempts: Vec<AttemptRecord>) -> UsageRec
         model: "gpt".into(),
         group: "gpt".into(),
         reservation,
+        owner: None,
         replans: 0,
         stream: false,
         user: None,
@@ -296,6 +352,8 @@ fn record(reservation: Option<String>, attempts: Vec<AttemptRecord>) -> UsageRec
         input_estimate: 40,
         request_id: String::new(),
         attempts,
+        prompt: None,
+        answer: None,
     }
 }
 
@@ -326,7 +384,10 @@ fn again(model: &str, tried: &[(&str, &str, ErrorClass)]) -> Ask {
     });
     let tried: Vec<Tried> = tried.collect();
     let pass = u32::try_from(tried.len()).unwrap();
-    Ask { replan: Some(Replan { pass, reservation: None, tried }), ..ask(MASTER_KEY_HASH, model) }
+    Ask {
+        replan: Some(Replan { pass, reservation: None, owner: None, tried }),
+        ..ask(MASTER_KEY_HASH, model)
+    }
 }
 
 /// Where the step of this index sends a class.

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use attache_llm::path::Endpoint;
+
 use super::request::Request;
 use super::{Deployment, Timeouts};
 
@@ -7,6 +9,8 @@ use super::{Deployment, Timeouts};
 pub(super) const MAX_TOTAL: Duration = Duration::from_secs(2 * 3_600);
 /// Longest wait before the same deployment is asked again.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Longest realtime session that providers allow.
+const SESSION: Duration = Duration::from_secs(3_600);
 /// For the way to another plan.
 const REPLAN: Duration = Duration::from_secs(5);
 
@@ -23,7 +27,8 @@ pub(super) fn per_try(request: &Request<'_>, deployment: &Deployment) -> Duratio
 /// Limit of a whole answer.
 pub(super) fn whole(request: &Request<'_>, deployment: &Deployment) -> Duration {
     let asked = request.ask.wishes.timeout_ms.map(Duration::from_millis);
-    asked.or(deployment.timeout).unwrap_or(request.snapshot.timeout)
+    let session = request.ask.endpoint == Endpoint::Realtime;
+    asked.or(deployment.timeout).unwrap_or(if session { SESSION } else { request.snapshot.timeout })
 }
 
 /// Envoy reads both limits once per pass, so that the first deployment's limit of one attempt holds for all. The pass

@@ -27,6 +27,7 @@ pub(super) fn decided(decision: Decision) -> (ProcessingResponse, bool) {
         contract: contract::VERSION,
         generation: decision.generation,
         reservation,
+        owner: decision.owner,
         group: decision.group,
         response_headers: decision.response_headers,
     };

@@ -11,6 +11,8 @@ fn decision(walk: Option<Walk>, mirror: Option<&str>, per_try: Option<Duration>)
         group: "gpt".into(),
     };
     Decision {
+        owner: None,
+        alerts: Vec::new(),
         plan: vec![step("a", "gpt/openai/a"), step("", REPLAN_CLUSTER)],
         walk,
         mirror: mirror.map(str::to_owned),

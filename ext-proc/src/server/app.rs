@@ -2,27 +2,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use attache_llm::contract::{Ask, AttemptReport, MASTER_KEY_HASH, UsageBatch, UsageRecord};
 use attache_llm::error::ApiError;
 use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
+use super::reconcile::Doubts;
 use super::reload::ReloadState;
 use super::router_state::RouterState;
 use super::serve::Envoy;
 use super::stores::StoreHealth;
 use crate::config::Config;
-use crate::keys::KeyDirectory;
+use crate::credentials::Keyring;
+use crate::entity::Principal;
+use crate::keys::{KeyDirectory, Who};
 use crate::ledger::{Books, BooksError};
-use crate::routing::{Explanation, Settled, SnapshotHandle, Verdict, decide, explain, observe, settle};
-use crate::store::Counters;
+use crate::limits::{Question, Tally};
+use crate::routing::{Explanation, Keys, Settled, SnapshotHandle, Verdict, decide, explain, observe, settle};
+use crate::store::{Counters, SpendRow, StoreError, UsageSum};
 
 /// Call ids remembered to tell a batch that Envoy sends again. A duplicate that is older is told by the database.
 const RECENT_CALLS: u64 = 200_000;
 const RECENT_FOR: Duration = Duration::from_secs(600);
 /// How long an acknowledgement waits for the counters: the batch is durable already.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a request whose budget has no counter waits for the spool. Rare: a counter lives as long as its window.
+const SEED_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What every handler works on.
 pub(super) struct App {
@@ -30,6 +37,7 @@ pub(super) struct App {
     pub(super) books: Arc<Books>,
     pub(super) snapshot: SnapshotHandle,
     pub(super) envoy: Arc<dyn Envoy>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) reloads: Arc<ReloadState>,
     /// As it was at the start.
     pub(super) config: Arc<Config>,
@@ -39,6 +47,8 @@ pub(super) struct App {
     pub(super) draining: AtomicBool,
     /// Requests in progress (long-lived ADS streams are not): a drain waits for them.
     pub(super) work: TaskTracker,
+    /// Counters of budgets that may not be what the ledger says.
+    pub(super) doubts: Doubts,
     recent: Cache<String, ()>,
 }
 
@@ -49,7 +59,7 @@ impl App {
         books: Arc<Books>,
         snapshot: SnapshotHandle,
         envoy: Arc<dyn Envoy>,
-        reloads: Arc<ReloadState>,
+        (keyring, reloads): (Arc<Keyring>, Arc<ReloadState>),
         config: Arc<Config>,
     ) -> Arc<Self> {
         let live: Arc<dyn Envoy> = Arc::clone(&envoy);
@@ -59,6 +69,7 @@ impl App {
             books,
             snapshot,
             envoy,
+            keyring,
             reloads,
             config,
             routing,
@@ -66,6 +77,7 @@ impl App {
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             work: TaskTracker::new(),
+            doubts: Doubts::default(),
             recent: Cache::builder().max_capacity(RECENT_CALLS).time_to_live(RECENT_FOR).build(),
         })
     }
@@ -77,7 +89,7 @@ impl App {
     /// Decides, and counts what it decided and how long it took.
     pub(super) async fn decide(&self, ask: &Ask) -> Verdict {
         let begun = Instant::now();
-        let context = self.routing.context(self.snapshot.load_full(), &*self.keys);
+        let context = self.routing.context(self.snapshot.load_full(), self);
         let verdict = decide(&context, ask).await;
         self.metrics.decided(ask, &verdict, begun.elapsed());
         verdict
@@ -88,7 +100,7 @@ impl App {
         if ask.key != MASTER_KEY_HASH {
             return Err(ApiError::admin_only("x-attache-route: explain"));
         }
-        explain(&self.routing.context(self.snapshot.load_full(), &*self.keys), ask).await
+        explain(&self.routing.context(self.snapshot.load_full(), self), ask).await
     }
 
     /// Takes a batch: durable in the spool first, then settled. Runs on when the caller goes away, since Envoy
@@ -120,25 +132,27 @@ impl App {
         if new.is_empty() {
             return Ok(());
         }
-        self.books.accept(new.clone()).await?;
+        let rows = self.books.accept(&new).await?;
+        self.metrics.prices.rows(&rows);
         for record in &new {
             self.recent.insert(record.call_id.clone(), ());
         }
         let app = Arc::clone(&self);
-        let settling = self.work.spawn(async move { app.settle(&new).await });
+        let settling = self.work.spawn(async move { app.settle(&new, &rows).await });
         // Slow counters must not keep Envoy from its acknowledgement: the rest settles behind it.
         let _ = tokio::time::timeout(SETTLE_PATIENCE, settling).await;
         Ok(())
     }
 
-    async fn settle(&self, records: &[UsageRecord]) {
+    async fn settle(&self, records: &[UsageRecord], rows: &[SpendRow]) {
         let snapshot = self.snapshot.load_full();
         let RouterState { counters, breakers, speeds, .. } = &self.routing;
-        for settled in settle(&snapshot, counters, breakers, speeds, records).await {
-            match settled {
-                Settled::Done | Settled::Before => {}
-                Settled::Away => self.metrics.unsettled(),
+        let settled = settle(&snapshot, counters, breakers, speeds, records, rows).await;
+        for (record, settled) in records.iter().zip(settled) {
+            if settled == Settled::Away {
+                self.metrics.unsettled();
             }
+            self.doubts.settled(record, settled, counters.degraded());
         }
     }
 
@@ -146,5 +160,25 @@ impl App {
     async fn observe(&self, attempts: &[AttemptReport]) {
         let snapshot = self.snapshot.load_full();
         observe(&snapshot, &self.routing.counters, &self.routing.breakers, attempts).await;
+    }
+}
+
+#[async_trait]
+impl Keys for App {
+    async fn principal(&self, id: &str, who: &Who<'_>) -> Result<Option<Principal>, StoreError> {
+        self.keys.principal(id, who).await
+    }
+
+    /// With what waits in the buffer: a counter that is lost begins where the ledger will be, not where it was before
+    /// the last rows. A ledger that does not take them does not answer either.
+    async fn used(&self, questions: &[Question]) -> Result<Vec<UsageSum>, StoreError> {
+        let flush = tokio::time::timeout(SEED_PATIENCE, self.books.flush()).await;
+        let flushed = matches!(flush, Ok(Ok(())));
+        let used = self.keys.used(questions).await;
+        if !flushed || used.is_err() {
+            tracing::debug!(flushed, "counters begin without the last rows, or with nothing");
+            self.doubts.add(questions.iter().filter_map(|question| Tally::read(&question.counter)));
+        }
+        used
     }
 }

@@ -1,6 +1,7 @@
-//! A small HTTP client, for health probes and the command line: one GET, one connection, HTTP/1.1.
+//! A small HTTP client, for health probes and the command line: one request, one connection, HTTP/1.1.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use anyhow::Context;
 use attache_llm::provider::ApiBase;
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -31,14 +33,30 @@ pub(crate) struct Target {
     pub(crate) authority: String,
     /// With the query.
     pub(crate) path: String,
+    /// A Unix socket instead of host and port.
+    pub(crate) socket: Option<PathBuf>,
 }
 
 impl Target {
     /// `path` below a base URL; `None` if that is not one.
     pub(crate) fn below(url: &str, path: &str) -> Option<Self> {
         let ApiBase { tls, host, port, authority, path: base, .. } = ApiBase::parse(url)?;
-        Some(Self { tls, host, port, authority, path: format!("{base}{path}") })
+        Some(Self { tls, host, port, authority, path: format!("{base}{path}"), socket: None })
     }
+
+    /// `path` of a server behind a Unix socket.
+    pub(crate) fn behind(socket: PathBuf, path: &str) -> Self {
+        let (host, authority) = ("localhost".to_owned(), "localhost".to_owned());
+        Self { tls: false, host, port: 0, authority, path: path.to_owned(), socket: Some(socket) }
+    }
+}
+
+/// What is sent.
+#[derive(Default)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// Why there is no answer. Names no header and no credential.
@@ -98,29 +116,88 @@ impl Client {
         limit: usize,
         patience: Duration,
     ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
-        let asking = async {
-            let stream = TcpStream::connect((target.host.as_str(), target.port));
-            let stream = stream.await.map_err(ClientError::Connect)?;
-            if !target.tls {
-                return exchange(stream, target, headers, limit).await;
-            }
-            let tls = self.tls.as_ref().ok_or_else(|| ClientError::Tls("no CA bundle".to_owned()))?;
-            let name = ServerName::try_from(target.host.clone());
-            let name = name.map_err(|error| ClientError::Tls(error.to_string()))?;
-            let stream = tls.connect(name, stream).await;
-            let stream = stream.map_err(|error| ClientError::Tls(error.to_string()))?;
-            exchange(stream, target, headers, limit).await
-        };
+        self.send(target, Asked { headers, ..Asked::default() }, limit, patience).await
+    }
+
+    /// Any request; the answer as of [`Self::get`].
+    pub(crate) async fn send(
+        &self,
+        target: &Target,
+        asked: Asked,
+        limit: usize,
+        patience: Duration,
+    ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
         // Dropping the exchange closes its connection.
-        timeout(patience, Box::pin(asking)).await.map_err(|_| ClientError::Timeout(patience))?
+        let asking = Box::pin(self.ask(target, asked, Take { limit, sink: None }));
+        timeout(patience, asking).await.map_err(|_| ClientError::Timeout(patience))?
+    }
+
+    /// Any request, whose answer is written to `sink` as it comes, however long it is. That of a failure is kept, as of
+    /// [`Self::get`].
+    pub(crate) async fn download(
+        &self,
+        target: &Target,
+        asked: Asked,
+        limit: usize,
+        sink: &mut (dyn Write + Send),
+    ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
+        Box::pin(self.ask(target, asked, Take { limit, sink: Some(sink) })).await
+    }
+
+    async fn ask(
+        &self,
+        target: &Target,
+        asked: Asked,
+        limit: Take<'_>,
+    ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
+        if let Some(socket) = &target.socket {
+            let stream = UnixStream::connect(socket).await.map_err(ClientError::Connect)?;
+            return exchange(stream, target, asked, limit).await;
+        }
+        let stream = TcpStream::connect((target.host.as_str(), target.port));
+        let stream = stream.await.map_err(ClientError::Connect)?;
+        if !target.tls {
+            return exchange(stream, target, asked, limit).await;
+        }
+        let tls = self.tls.as_ref().ok_or_else(|| ClientError::Tls("no CA bundle".to_owned()))?;
+        let name = ServerName::try_from(target.host.clone());
+        let name = name.map_err(|error| ClientError::Tls(error.to_string()))?;
+        let stream = tls.connect(name, stream).await;
+        let stream = stream.map_err(|error| ClientError::Tls(error.to_string()))?;
+        exchange(stream, target, asked, limit).await
+    }
+}
+
+/// What becomes of an answer's body.
+struct Take<'a> {
+    /// Most bytes that are kept.
+    limit: usize,
+    /// Where the body of a success goes instead.
+    sink: Option<&'a mut (dyn Write + Send)>,
+}
+
+impl Take<'_> {
+    /// `None`: it is longer than the limit.
+    async fn take(self, status: StatusCode, mut body: Incoming) -> Result<Option<Bytes>, ClientError> {
+        let Some(sink) = self.sink.filter(|_| status.is_success()) else {
+            let body = Limited::new(body, self.limit).collect().await;
+            return Ok(body.ok().map(|body| body.to_bytes()));
+        };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ClientError::Http(format!("no whole answer: {error}")))?;
+            if let Some(bytes) = frame.data_ref() {
+                sink.write_all(bytes).map_err(|error| ClientError::Http(error.to_string()))?;
+            }
+        }
+        Ok(Some(Bytes::new()))
     }
 }
 
 async fn exchange<S>(
     stream: S,
     target: &Target,
-    headers: HeaderMap,
-    limit: usize,
+    asked: Asked,
+    take: Take<'_>,
 ) -> Result<(StatusCode, Option<Bytes>), ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -128,9 +205,10 @@ where
     let failed = |error: hyper::Error| ClientError::Http(format!("no whole answer: {error}"));
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let mut request = http::Request::get(&target.path).body(Empty::<Bytes>::new());
+    let builder = http::Request::builder().method(asked.method).uri(&target.path);
+    let mut request = builder.body(Full::new(asked.body));
     if let Ok(request) = &mut request {
-        *request.headers_mut() = headers;
+        *request.headers_mut() = asked.headers;
         if let Ok(authority) = target.authority.parse() {
             request.headers_mut().insert(HOST, authority);
         }
@@ -139,8 +217,7 @@ where
     let answering = async {
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), limit).collect().await;
-        Ok((status, body.ok().map(|body| body.to_bytes())))
+        Ok((status, take.take(status, response.into_body()).await?))
     };
     tokio::pin!(answering);
     tokio::select! {

@@ -13,6 +13,7 @@ use super::app::App;
 use super::metrics;
 use crate::admin::{self, health::Known};
 use crate::config::Requirement;
+use crate::ledger::Buffer;
 
 pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -57,7 +58,13 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         "reasons": reasons,
         "db": if app.stores.database_away() { "away" } else { "connected" },
         "counters": if app.routing.counters.degraded() { "degraded" } else { "connected" },
-        "spool": {"pending": books.pending, "last_error": books.last_error},
+        "ledger": {
+            "pending": books.pending,
+            "oldest_seconds": books.oldest_age.map(|age| age.as_secs()),
+            "buffer": if books.buffer == Buffer::Redis { "redis" } else { "spool" },
+            "reason": if let Buffer::Instead(reason) = books.buffer { Some(reason.label()) } else { None },
+            "last_error": books.last_error,
+        },
         "envoy": app.envoy.status(),
         "generation": generation,
         "config": {"generation": generation, "last_error": app.reloads.last_error()},

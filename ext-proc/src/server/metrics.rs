@@ -8,6 +8,9 @@ use attache_llm::class::ErrorClass;
 use attache_llm::contract::Ask;
 
 use super::app::App;
+use super::limit_metrics::LimitMetrics;
+use super::price_metrics::PriceMetrics;
+use super::{credential_metrics, ledger_metrics};
 use crate::routing::{Breaker, Deployment, Verdict};
 
 /// Upper bounds of the decision time histogram, microseconds.
@@ -43,6 +46,8 @@ pub(super) struct Metrics {
     admissions: [AtomicU64; ADMISSIONS.len()],
     replans: [AtomicU64; ErrorClass::ALL.len()],
     time: Histogram,
+    pub(super) limits: LimitMetrics,
+    pub(super) prices: PriceMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +84,10 @@ impl Metrics {
         {
             add(&self.replans[class], 1);
         }
+        match verdict {
+            Ok(decision) => decision.alerts.iter().for_each(|alert| self.limits.alert(alert)),
+            Err(error) => self.limits.refused(error),
+        }
         let result = match verdict {
             Ok(_) => 0,
             Err(error) => match error.status {
@@ -95,6 +104,7 @@ impl Metrics {
         if let Err(error) = verdict
             && error.status == 429
             && error.kind != ALL_COOLING
+            && error.limit.is_none()
         {
             self.admission(Admission::Full);
         }
@@ -145,16 +155,21 @@ pub(super) fn render(app: &App) -> String {
     counter(&mut out, "usage_duplicates_total", help, get(&m.usage_duplicates));
     let help = "Reservations left to their lease because the counters were away.";
     counter(&mut out, "reservations_unsettled_total", help, get(&m.unsettled));
-    let books = app.books.status();
-    gauge(&mut out, "spool_pending", "Usage rows not in the database yet.", books.pending);
-    let age = books.oldest_age.unwrap_or_default().as_secs();
-    gauge(&mut out, "spool_oldest_seconds", "Age of the oldest of them.", age);
+    let help = "Counters of budgets moved to what the ledger says.";
+    counter(&mut out, "budget_corrections_total", help, app.doubts.corrections());
+    let help = "Counters of budgets that are being compared with the ledger.";
+    gauge(&mut out, "budgets_in_doubt", help, app.doubts.len());
+    m.limits.render(&mut out);
+    m.prices.render(&mut out);
+    ledger_metrics::render(&mut out, &app.books);
+    credential_metrics::render(&mut out, &app.keyring);
     head(&mut out, "store_degraded", "gauge", "1 while a store is away and its stand-in works.");
     for (store, degraded) in
         [("database", app.stores.database_away()), ("counters", app.routing.counters.degraded())]
     {
         line(&mut out, &format!("store_degraded{{store=\"{store}\"}}"), u64::from(degraded));
     }
+    keys(&mut out, app);
     deployments(&mut out, app);
     gauge(&mut out, "draining", "1 after SIGTERM.", u64::from(app.is_draining()));
     gauge(&mut out, "ready", "1 while an Envoy has acknowledged the clusters.", u64::from(app.envoy.ready()));
@@ -162,6 +177,19 @@ pub(super) fn render(app: &App) -> String {
     let help = "Configurations refused: the one in force stayed.";
     counter(&mut out, "config_reload_failures_total", help, app.reloads.failures());
     out
+}
+
+fn keys(out: &mut String, app: &App) {
+    let figures = app.keys.figures();
+    let help = "Reads of keys, teams, users and the like.";
+    counter(out, "directory_queries_total", help, figures.queries);
+    let help = "Entities asked for in these reads.";
+    counter(out, "directory_lookups_total", help, figures.asked);
+    head(out, "directory_entries", "gauge", "Entities in the cache, and entries about what nobody stored.");
+    line(out, "directory_entries{known=\"yes\"}", figures.known);
+    line(out, "directory_entries{known=\"no\"}", figures.unknown);
+    gauge(out, "directory_bytes", "Memory of entities in the cache, about.", figures.known_bytes);
+    gauge(out, "directory_waiting", "Entities that lookups wait for.", figures.waiting);
 }
 
 fn deployments(out: &mut String, app: &App) {
@@ -222,28 +250,28 @@ fn histogram(out: &mut String, time: &Histogram) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds for a graph")]
-fn seconds(micros: u64) -> f64 {
+pub(super) fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-fn escaped(label: &str) -> String {
+pub(super) fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn counter(out: &mut String, name: &str, help: &str, value: u64) {
+pub(super) fn counter(out: &mut String, name: &str, help: &str, value: u64) {
     head(out, name, "counter", help);
     line(out, name, value);
 }
 
-fn gauge(out: &mut String, name: &str, help: &str, value: u64) {
+pub(super) fn gauge(out: &mut String, name: &str, help: &str, value: u64) {
     head(out, name, "gauge", help);
     line(out, name, value);
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP attache_{name} {help}\n# TYPE attache_{name} {kind}");
 }
 
-fn line(out: &mut String, name: &str, value: u64) {
+pub(super) fn line(out: &mut String, name: &str, value: u64) {
     let _ = writeln!(out, "attache_{name} {value}");
 }

@@ -17,22 +17,32 @@ mod answer;
 mod app;
 pub(crate) mod client;
 mod connections;
+mod credential_metrics;
+mod credentials;
 mod ext_proc;
 mod health;
 mod internal;
+mod ledger_metrics;
+mod limit_metrics;
 mod listen;
 mod metrics;
+mod price_metrics;
 mod probe;
+mod reconcile;
 mod reload;
 mod router_state;
 mod serve;
+mod stored;
 mod stores;
 mod tls;
+mod upkeep;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use client::{Asked, Client, Target};
 pub use reload::{Fresh, Reload};
 pub use router_state::RouterState;
 pub use serve::{ServeOptions, TlsOptions, serve, serve_until};
+pub use stored::{Stored, stored_models};

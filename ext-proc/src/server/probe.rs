@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use attache_llm::contract::DeploymentMeta;
 use attache_llm::path::Endpoint;
-use attache_llm::provider::request_path;
+use attache_llm::provider::{Provider, request_path};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Client, ClientError, Target};
+use crate::credentials::Credential;
 use crate::routing::{Deployment, Health, Probes, Snapshot, SnapshotHandle, now_ms};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,9 +56,9 @@ pub(super) async fn watch(client: Client, snapshot: SnapshotHandle, probes: Arc<
 pub(super) async fn round(client: &Client, snapshot: &Snapshot, probes: &Probes) {
     let mut questions: HashMap<_, Vec<&Deployment>> = HashMap::new();
     for deployment in snapshot.deployments.values() {
-        let target = target(deployment);
+        let Some(target) = target(deployment).filter(|_| is_plain(deployment)) else { continue };
         if client.reaches(&target) {
-            let credential = deployment.credential.as_ref().map(|(_, value)| value.expose());
+            let credential = secret(deployment);
             let name = (target.tls, target.authority, target.path, credential);
             questions.entry(name).or_default().push(deployment);
         }
@@ -65,8 +66,9 @@ pub(super) async fn round(client: &Client, snapshot: &Snapshot, probes: &Probes)
     let mut questions: Vec<Vec<&Deployment>> = questions.into_values().collect();
     questions.shuffle(&mut rand::rng());
     let asked = questions.into_iter().filter(|of| !of.is_empty()).map(|deployments| async move {
-        let answer = match deployments.first() {
-            Some(first) => client.get(&target(first), headers(first), MAX_ANSWER, PATIENCE).await,
+        let first = deployments.first().and_then(|first| Some((target(first)?, first)));
+        let answer = match &first {
+            Some((target, first)) => client.get(target, headers(first), MAX_ANSWER, PATIENCE).await,
             None => return,
         };
         let (healthy, detail) = judge(answer.map(|(status, _)| status));
@@ -93,33 +95,54 @@ fn keep(probes: &Probes, deployment: &Deployment, health: Health) {
     probes.set(id, health);
 }
 
-/// The provider's list of models.
-fn target(deployment: &Deployment) -> Target {
+/// The header that a deployment is called with, where its value is in the configuration.
+fn secret(deployment: &Deployment) -> Option<(&str, &str)> {
+    deployment.credential.as_ref()?.configured()
+}
+
+/// Can it be asked with what the configuration has? Of tokens and signatures the keyring says how they do.
+fn is_plain(deployment: &Deployment) -> bool {
+    matches!(deployment.credential, None | Some(Credential::Header(..)))
+}
+
+/// The provider's list of models; `None` where it has none at that address (Bedrock's runtime, Vertex AI).
+fn target(deployment: &Deployment) -> Option<Target> {
     let Deployment { meta, tls, host, port, .. } = deployment;
-    Target {
+    Some(Target {
         tls: *tls,
         host: host.clone(),
         port: *port,
         authority: meta.authority.clone(),
-        path: models_path(meta),
-    }
+        path: models_path(meta)?,
+        socket: None,
+    })
 }
 
 /// `/models` where the chat endpoint is; Azure's list belongs to the resource, not to the deployment in the path.
-fn models_path(meta: &DeploymentMeta) -> String {
+fn models_path(meta: &DeploymentMeta) -> Option<String> {
+    match meta.provider {
+        Provider::Openai | Provider::Azure => {}
+        Provider::Anthropic => {
+            return request_path(meta, Endpoint::Messages, false)
+                .strip_suffix("/messages")
+                .map(|base| format!("{base}/models"));
+        }
+        Provider::Gemini => return Some(format!("{}/models", meta.base_path.trim_end_matches('/'))),
+        Provider::Bedrock | Provider::Vertex | Provider::VertexAnthropic => return None,
+    }
     let chat = Endpoint::ChatCompletions;
-    let whole = request_path(meta, chat);
+    let whole = request_path(meta, chat, false);
     let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));
     let base = match path.find("/openai/deployments/") {
         Some(at) => path.get(..at + "/openai".len()).unwrap_or_default(),
         None => path.strip_suffix(chat.path()).unwrap_or(path),
     };
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    format!("{base}/models{query}")
+    Some(format!("{base}/models{query}"))
 }
 
 fn headers(deployment: &Deployment) -> HeaderMap {
-    let credential = deployment.credential.iter().map(|(name, value)| (name.as_str(), value.expose()));
+    let credential = secret(deployment).into_iter();
     let own = deployment.meta.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let mut headers = HeaderMap::new();
     for (name, value) in own.chain(credential) {

@@ -49,7 +49,10 @@ fn snapshot(deployments: &[(&str, u16, &str)]) -> Snapshot {
             host: "127.0.0.1".into(),
             port,
             tls: false,
-            credential: Some(("authorization".into(), Secret::new(format!("Bearer {token}")))),
+            credential: Some(Credential::Header(
+                "authorization".into(),
+                Secret::new(format!("Bearer {token}")),
+            )),
             ..Deployment::new(meta)
         };
         (id.to_owned(), Arc::new(deployment))
@@ -107,6 +110,7 @@ async fn a_deployment_that_cannot_be_asked_has_no_result() {
 
 #[test]
 fn the_list_of_models_is_beside_the_chat_endpoint() {
+    let models_path = |meta: &DeploymentMeta| models_path(meta).unwrap_or_default();
     assert_eq!(models_path(&meta("openai", "/v1")), "/v1/models");
     assert_eq!(models_path(&meta("openai", "/v1/chat/completions")), "/v1/models");
     assert_eq!(models_path(&meta("openai", "")), "/models");
@@ -117,4 +121,7 @@ fn the_list_of_models_is_beside_the_chat_endpoint() {
     assert_eq!(azure("2024-10-21", "/openai/deployments/x"), "/openai/models?api-version=2024-10-21");
     assert_eq!(azure("preview", ""), "/openai/v1/models?api-version=preview");
     assert_eq!(azure("v1", ""), "/openai/v1/models");
+    assert_eq!(models_path(&meta("anthropic", "")), "/v1/models");
+    assert_eq!(models_path(&meta("gemini", "/v1beta")), "/v1beta/models");
+    assert_eq!(models_path(&meta("bedrock", "")), "", "the runtime has no list");
 }

@@ -1,4 +1,5 @@
-//! A new configuration without a restart: on SIGHUP, or when one of its files has new content.
+//! A new configuration without a restart: on SIGHUP, when one of its files has new content, or when a model of the
+//! database was changed.
 //!
 //! Envoy gets the new clusters before any plan names them, and keeps the old ones until no plan does:
 //!
@@ -21,9 +22,15 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
+use super::credentials;
+use super::stored::Follow;
 use super::watch::Watch;
+use crate::config::IdentityRule;
+use crate::credentials::Keyring;
 use crate::envoy::Published;
+use crate::keys::KeyDirectory;
 use crate::routing::{LiveClusters, Snapshot, SnapshotHandle};
+use crate::store::Directory;
 
 /// Longest wait for Envoy before new clusters are used: an Envoy that is away must not hold a change up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,8 +42,16 @@ const MAX_ERROR: usize = 4_096;
 #[derive(Debug)]
 pub struct Fresh {
     pub snapshot: Snapshot,
+    /// Callers without a key (`features.identities`).
+    pub identities: Vec<IdentityRule>,
     /// The files that it was read from.
     pub files: Vec<PathBuf>,
+}
+
+/// The way to Envoy.
+pub(super) struct Reach {
+    pub(super) published: Arc<Published>,
+    pub(super) keyring: Arc<Keyring>,
 }
 
 type Read = dyn Fn(u64) -> anyhow::Result<Fresh> + Send + Sync;
@@ -45,12 +60,13 @@ type Read = dyn Fn(u64) -> anyhow::Result<Fresh> + Send + Sync;
 pub struct Reload {
     read: Arc<Read>,
     watch: Option<(Watch, Duration)>,
+    follow: Option<Follow>,
 }
 
 impl Reload {
     /// `read` may block: it runs apart from the request path.
     pub fn new(read: impl Fn(u64) -> anyhow::Result<Fresh> + Send + Sync + 'static) -> Self {
-        Self { read: Arc::new(read), watch: None }
+        Self { read: Arc::new(read), watch: None, follow: None }
     }
 
     /// Also looks every `every` whether `root`, what it includes, or one of `files` has changed; never if that is
@@ -58,6 +74,13 @@ impl Reload {
     #[must_use]
     pub fn watching(mut self, root: PathBuf, files: Vec<PathBuf>, every: Duration) -> Self {
         self.watch = (!every.is_zero()).then(|| (Watch::new(root, files), every));
+        self
+    }
+
+    /// Also asks the database every `every` whether its models have changed since `cursor`; never if that is zero.
+    #[must_use]
+    pub fn following(mut self, cursor: Option<u64>, every: Duration) -> Self {
+        self.follow = (!every.is_zero()).then_some(Follow { cursor, every });
         self
     }
 }
@@ -112,14 +135,16 @@ fn shown(error: &str) -> String {
     text
 }
 
-/// Reloads on every SIGHUP and on every change of a watched file, for ever.
+/// Reloads on every SIGHUP and on every change of a watched file or a model of the database, for ever.
 pub(super) async fn run(
     reload: Reload,
-    published: Arc<Published>,
+    directory: Arc<dyn Directory>,
+    reach: Reach,
     snapshot: SnapshotHandle,
+    keys: Arc<KeyDirectory>,
     state: Arc<ReloadState>,
 ) {
-    let Reload { read, mut watch } = reload;
+    let Reload { read, mut watch, mut follow } = reload;
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => Some(hangup),
         Err(error) => {
@@ -140,15 +165,22 @@ pub(super) async fn run(
                 None => std::future::pending().await,
             }
         };
+        let stored = async {
+            match &mut follow {
+                Some(follow) => follow.changed(&*directory).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             asked = asked => if asked.is_none() { hangup = None; continue },
             () = changed => {}
+            () = stored => {}
         }
         if let Some((watch, _)) = &mut watch {
             // Taken before it is read: what changes meanwhile is seen as a change.
             watch.take().await;
         }
-        let outcome = once(&read, &published, &snapshot).await;
+        let outcome = once(&read, &reach, &snapshot, &keys).await;
         if let (Ok((_, files)), Some((watch, _))) = (&outcome, &mut watch) {
             watch.also(files.clone()).await;
         }
@@ -158,17 +190,19 @@ pub(super) async fn run(
 
 async fn once(
     read: &Arc<Read>,
-    published: &Published,
+    Reach { published, keyring }: &Reach,
     handle: &SnapshotHandle,
+    keys: &KeyDirectory,
 ) -> anyhow::Result<(u64, Vec<PathBuf>)> {
     let old = handle.load_full();
     let (read, generation) = (Arc::clone(read), old.generation + 1);
-    let Fresh { snapshot: new, files } =
+    let Fresh { snapshot: new, identities, files } =
         tokio::task::spawn_blocking(move || read(generation)).await.context("reading stopped")??;
     // An emptied file is a mistake, or half of a change: an operator who wants no models stops the sidecar.
     if new.deployments.is_empty() && !old.deployments.is_empty() {
         bail!("no model is left: model_list is empty");
     }
+    credentials::prepare(keyring, &new).await;
     let mut both = Snapshot { generation, deployments: old.deployments.clone(), ..Snapshot::default() };
     both.deployments
         .extend(new.deployments.iter().map(|(id, deployment)| (id.clone(), Arc::clone(deployment))));
@@ -176,6 +210,7 @@ async fn once(
     acknowledged(published, &new).await;
     let new = Arc::new(new);
     handle.store(Arc::clone(&new));
+    keys.identify(&identities);
     published.publish(&new).context("clusters for Envoy")?;
     Ok((generation, files))
 }
@@ -184,9 +219,12 @@ async fn once(
 /// is no plan to protect.
 async fn acknowledged(published: &Published, snapshot: &Snapshot) {
     let deadline = Instant::now() + PATIENCE;
-    while published.status().streams > 0
-        && snapshot.deployments.values().any(|deployment| !published.is_live(&deployment.cluster))
-    {
+    let lacks = || {
+        let live = published.view();
+        let waits = |cluster: &str| !live.is_live(cluster) && live.lacks(cluster).is_none();
+        snapshot.deployments.values().any(|deployment| waits(&deployment.cluster))
+    };
+    while published.status().streams > 0 && lacks() {
         if Instant::now() >= deadline {
             tracing::warn!("not every cluster of the new configuration is acknowledged by Envoy");
             return;

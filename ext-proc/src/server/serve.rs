@@ -19,16 +19,18 @@ use super::app::App;
 use super::connections::Connections;
 use super::ext_proc::ExtProc;
 use super::listen::UnixSocket;
-use super::reload::{self, Reload, ReloadState};
-use super::{health, internal, probe, stores, tls};
+use super::reload::{self, Reach, Reload, ReloadState};
+use super::{credentials, health, internal, probe, reconcile, stores, tls, upkeep};
 use crate::admin::{self, AdminState};
 use crate::config::{self, Config};
+use crate::credentials::Keyring;
 use crate::envoy::{AdsService, ClusterOptions, Published};
 use crate::keys::KeyDirectory;
 use crate::ledger::{Books, BooksOptions};
 use crate::prices::PriceTable;
 use crate::routing::{LiveClusters, Snapshot, SnapshotHandle};
-use crate::store::{Counters, Database, open_counters, open_database};
+use crate::secrets::Salt;
+use crate::store::{Counters, Database, Directory, open_counters, open_database};
 
 /// Longest wait for requests in progress at shutdown; a decision takes milliseconds, a usage batch an fsync.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -56,10 +58,14 @@ pub struct ServeOptions {
     pub health_listen: SocketAddr,
     /// The filter, as Envoy's machine sees it.
     pub wasm: PathBuf,
+    /// Folder of the files with AWS keys, the same path for the sidecar and for Envoy.
+    pub keys_dir: PathBuf,
     /// CA bundle for upstream TLS, as Envoy's machine sees it.
     pub ca_file: PathBuf,
     /// Prices of models behind wildcards, which no deployment has.
     pub prices: PriceTable,
+    /// What stored credentials are encrypted with.
+    pub salt: Option<Salt>,
     /// What SIGHUP and a changed file do; without it the signal ends the process.
     pub reload: Option<Reload>,
 }
@@ -76,7 +82,8 @@ pub struct TlsOptions {
 /// Serves until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
-/// A store that refuses us, a socket that is taken, TLS files that cannot be read.
+/// A store that refuses us, a salt key that is not the one of the stored credentials, a socket that is taken, TLS
+/// files that cannot be read.
 pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     serve_until(options, async move {
@@ -101,30 +108,52 @@ pub async fn serve_until(
         .with_context(|| format!("cannot create {}", options.data_dir.display()))?;
     let config = Arc::clone(&options.config);
     let database = open_database(&config.database(&options.data_dir)).await.context("database")?;
+    // Dropped, and with it aborted, when the server has ended.
+    let mut beside = JoinSet::new();
+    if let Some(later) = stores::check_salt(Arc::clone(&database), options.salt.take()).await? {
+        beside.spawn(later);
+    }
+    let keys = KeyDirectory::new(database.clone(), config.general_settings.master_key.clone());
+    keys.identify(&config.features.identities);
     let counters = open_counters(&config.counters()).await.context("counters")?;
-    let clusters =
-        ClusterOptions { ca_file: options.ca_file.clone(), ..ClusterOptions::new(options.wasm.clone()) };
-    let published = Arc::new(Published::new(clusters));
     let snapshot = std::mem::take(&mut options.snapshot);
+    let keyring = Arc::new(Keyring::new(probe::client(&options.ca_file)));
+    credentials::prepare(&keyring, &snapshot).await;
+    let published = Arc::new(Published::new(clusters(&options)).keyring(Arc::clone(&keyring)));
     published.publish(&snapshot).context("clusters for Envoy")?;
     let ads = AdsService::new(Arc::clone(&published)).into_server();
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    // Dropped, and with it aborted, when the server has ended.
-    let mut reloading = JoinSet::new();
+    beside.spawn(credentials::tend(Arc::clone(&keyring), Arc::clone(&snapshot), Arc::clone(&published)));
     let reloads = Arc::<ReloadState>::default();
     if let Some(reload) = options.reload.take() {
         let (published, snapshot) = (Arc::clone(&published), Arc::clone(&snapshot));
-        reloading.spawn(reload::run(reload, published, snapshot, Arc::clone(&reloads)));
+        let directory: Arc<dyn Directory> = database.clone();
+        let keys = Arc::clone(&keys);
+        let reach = Reach { published, keyring: Arc::clone(&keyring) };
+        beside.spawn(reload::run(reload, directory, reach, snapshot, keys, Arc::clone(&reloads)));
     }
     let parts = Parts {
         database,
+        keys,
         counters,
         snapshot,
         xds: Routes::from(Router::new()).add_service(ads).into_axum_router(),
         envoy: published,
+        keyring,
         reloads,
     };
     run(options, parts, shutdown).await
+}
+
+/// What clusters depend on beside the configuration.
+fn clusters(options: &ServeOptions) -> ClusterOptions {
+    ClusterOptions {
+        ca_file: options.ca_file.clone(),
+        keys_dir: options.keys_dir.clone(),
+        // Whoever may open the socket is taken for Envoy, and may read what Envoy signs with.
+        keys_mode: options.socket_mode & 0o644 | 0o600,
+        ..ClusterOptions::new(options.wasm.clone())
+    }
 }
 
 /// Envoy as the server sees it: [`Published`], or a double.
@@ -143,6 +172,7 @@ impl Envoy for Published {
             "live_clusters": status.live,
             "waiting": status.waiting,
             "rejected": status.rejected,
+            "without_credential": status.lacking,
         })
     }
 
@@ -154,11 +184,14 @@ impl Envoy for Published {
 /// What the server is put together from: stores, configuration in force, xDS.
 pub(super) struct Parts {
     pub(super) database: Arc<dyn Database>,
+    /// Over that database; knows the identities of the configuration.
+    pub(super) keys: Arc<KeyDirectory>,
     pub(super) counters: Arc<dyn Counters>,
     pub(super) snapshot: SnapshotHandle,
     pub(super) envoy: Arc<dyn Envoy>,
     /// xDS services; without a fallback of their own.
     pub(super) xds: Router,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) reloads: Arc<ReloadState>,
 }
 
@@ -168,15 +201,15 @@ pub(super) async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let Parts { database, counters, snapshot, envoy, xds, reloads } = parts;
+    let Parts { database, keys, counters, snapshot, envoy, xds, keyring, reloads } = parts;
     let config = Arc::clone(&options.config);
-    let keys = KeyDirectory::new(Arc::clone(&database), config.general_settings.master_key.clone());
     let books = Books::open(BooksOptions {
         dir: options.data_dir.join("spool"),
-        database: Arc::clone(&database),
+        database: database.clone(),
         snapshot: Arc::clone(&snapshot),
-        prices: options.prices.clone(),
         interval: Duration::from_secs(config.general_settings.proxy_batch_write_at.max(1)),
+        redis: config.ledger_buffer(),
+        keep_prompts: config.prompts_kept(),
     })?;
     let app = App::new(
         Arc::clone(&keys),
@@ -184,7 +217,7 @@ pub(super) async fn run(
         Arc::clone(&books),
         Arc::clone(&snapshot),
         envoy,
-        reloads,
+        (keyring, reloads),
         Arc::clone(&config),
     );
     let mut background = background(&app, &database, &options.ca_file);
@@ -208,9 +241,12 @@ pub(super) async fn run(
 /// What runs beside requests for as long as the process does.
 fn background(app: &Arc<App>, database: &Arc<dyn Database>, ca_file: &Path) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(&app.keys).follow());
     tasks.spawn(stores::watch_breakers(Arc::clone(app)));
     tasks.spawn(stores::watch_speeds(Arc::clone(app)));
+    tasks.spawn(reconcile::watch(Arc::clone(app)));
     tasks.spawn(stores::watch_database(Arc::clone(app), Arc::clone(database)));
+    tasks.spawn(upkeep::tend(Arc::clone(&app.config), Arc::clone(database)));
     let general = &app.config.general_settings;
     if general.background_health_checks {
         let every = config::seconds(general.health_check_interval).max(SHORTEST_PROBE_INTERVAL);
@@ -269,9 +305,9 @@ async fn drain(app: &App, connections: &Connections) {
     connections.open.close();
     let _ = timeout(CLOSE_PATIENCE, connections.open.wait()).await;
     tracing::debug!("connections are closed");
-    match timeout(FLUSH_PATIENCE, app.books.flush()).await {
+    match timeout(FLUSH_PATIENCE, app.books.close()).await {
         Ok(Ok(())) => tracing::info!("ledger flushed, stopping"),
         Ok(Err(error)) => tracing::error!(%error, "ledger not flushed"),
-        Err(_) => tracing::error!("ledger not flushed in time: its rows are safe in the spool"),
+        Err(_) => tracing::error!("ledger not flushed in time: its rows are safe in the buffer"),
     }
 }

@@ -1,3 +1,4 @@
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -6,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::app::App;
 use crate::routing::{REFRESH_INTERVAL, SPEEDS_INTERVAL, Strategy};
+use crate::secrets::{self, CheckError, Salt};
 use crate::store::{Database, StoreError};
 
 const DATABASE_EVERY: Duration = Duration::from_secs(2);
@@ -47,6 +49,37 @@ pub(super) async fn watch_database(app: Arc<App>, database: Arc<dyn Database>) {
             Err(_) => Err(format!("no answer within {} s", DATABASE_PATIENCE.as_secs())),
         };
         app.stores.database(outcome);
+    }
+}
+
+/// Refuses a salt key that is not the one of the stored credentials. A database that is away is asked by what is
+/// returned, as soon as it answers: then the wrong key is told in the log, and traffic to the models of the file goes
+/// on. The credentials are safe either way: whatever reads or stores one checks the key first.
+///
+/// # Errors
+/// [`CheckError`], unless the database is away.
+pub(super) async fn check_salt(
+    database: Arc<dyn Database>,
+    salt: Option<Salt>,
+) -> Result<Option<impl Future<Output = ()> + Send + 'static>, CheckError> {
+    match secrets::check(&*database, salt.as_ref()).await {
+        Ok(()) => Ok(None),
+        Err(CheckError::Store(StoreError::Unavailable { .. })) => Ok(Some(check_salt_later(database, salt))),
+        Err(error) => Err(error),
+    }
+}
+
+async fn check_salt_later(database: Arc<dyn Database>, salt: Option<Salt>) {
+    loop {
+        tokio::time::sleep(DATABASE_EVERY).await;
+        match secrets::check(&*database, salt.as_ref()).await {
+            Err(CheckError::Store(StoreError::Unavailable { .. })) => {}
+            Ok(()) => return,
+            Err(error) => {
+                tracing::error!(%error, "stored credentials cannot be read");
+                return;
+            }
+        }
     }
 }
 

@@ -36,10 +36,14 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint as Target};
 use tower::service_fn;
 
-use doubles::{FakeCounters, FakeDatabase, FakeEnvoy};
+use doubles::{FakeCounters, FakeEnvoy};
 
 use super::serve::{Parts, ServeOptions, run};
 use crate::config::{Config, Secret};
+use crate::credentials::Keyring;
+use crate::entity::double::Entities;
+use crate::entity::{Entity, EntityKind, Settings};
+use crate::keys::KeyDirectory;
 use crate::prices::PriceTable;
 use crate::routing::tests::{deployment, group, snapshot};
 use crate::routing::{Group, Strategy};
@@ -49,7 +53,7 @@ struct Server {
     dir: tempfile::TempDir,
     socket: PathBuf,
     health: String,
-    database: Arc<FakeDatabase>,
+    database: Arc<Entities>,
     counters: Arc<FakeCounters>,
     envoy: Arc<FakeEnvoy>,
     stop: Option<oneshot::Sender<()>>,
@@ -89,17 +93,22 @@ impl Server {
             health_listen: ([127, 0, 0, 1], port).into(),
             wasm: PathBuf::new(),
             ca_file: PathBuf::new(),
+            keys_dir: PathBuf::new(),
             prices: PriceTable::default(),
+            salt: None,
             reload: None,
         };
-        let (database, counters) = (Arc::<FakeDatabase>::default(), Arc::<FakeCounters>::default());
+        let (database, counters) = (Arc::<Entities>::default(), Arc::<FakeCounters>::default());
         let envoy = Arc::new(FakeEnvoy(AtomicBool::new(true)));
+        let master_key = options.config.general_settings.master_key.clone();
         let parts = Parts {
             database: database.clone(),
+            keys: KeyDirectory::new(database.clone(), master_key),
             counters: counters.clone(),
             snapshot: Arc::new(ArcSwap::from_pointee(s)),
             envoy: envoy.clone(),
             xds: Router::new(),
+            keyring: Arc::new(Keyring::plain()),
             reloads: Arc::default(),
         };
         let (stop, stopped) = oneshot::channel();
@@ -133,7 +142,7 @@ impl Server {
         panic!("the socket did not appear");
     }
 
-    async fn stop(mut self) -> (Arc<FakeDatabase>, tempfile::TempDir) {
+    async fn stop(mut self) -> (Arc<Entities>, tempfile::TempDir) {
         self.stop.take().unwrap().send(()).unwrap();
         self.task.await.unwrap().unwrap();
         (self.database, self.dir)
@@ -202,6 +211,7 @@ fn ask(key: &str, model: &str) -> Ask {
         input_tokens: 10,
         max_tokens: None,
         n: None,
+        needs: Vec::new(),
         user: None,
         wishes: Wishes::default(),
         replan: None,
@@ -265,6 +275,7 @@ fn record(call_id: &str, reservation: Option<String>) -> UsageRecord {
         model: "gpt".into(),
         group: "gpt".into(),
         reservation,
+        owner: None,
         replans: 0,
         stream: false,
         user: None,
@@ -277,11 +288,26 @@ fn record(call_id: &str, reservation: Option<String>) -> UsageRecord {
         input_estimate: 1,
         request_id: String::new(),
         attempts: vec![attempt],
+        prompt: None,
+        answer: None,
     }
 }
 
 fn batch(records: Vec<UsageRecord>) -> Bytes {
     serde_json::to_vec(&UsageBatch { contract: VERSION, records, attempts: Vec::new() }).unwrap().into()
+}
+
+#[tokio::test]
+async fn a_budget_whose_counter_is_lost_begins_with_what_waits_in_the_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir, |config| config.general_settings.proxy_batch_write_at = 3_600).await;
+    let hash = "ab".repeat(32);
+    let settings = Settings { max_budget_nanos: Some(5), ..Settings::default() };
+    server.database.put(Entity { settings, ..Entity::new(EntityKind::Key, hash.as_str()) });
+    let (status, _) = server.post(USAGE_PATH, batch(vec![record("before", None)])).await;
+    assert_eq!((status, server.database.rows.lock().len()), (200, 0), "it waits");
+    server.process(question(&ask(&hash, "claude"))).await.unwrap();
+    assert!(server.database.rows.lock().contains_key("before"), "the ledger was asked with the row in it");
 }
 
 #[tokio::test]
@@ -418,7 +444,7 @@ async fn keys_are_looked_up_and_an_outage_is_not_an_unknown_key() {
     server.database.away.store(true, Ordering::Relaxed);
     let (status, body) = server.post(KEY_LOOKUP_PATH, lookup("sk-someone-else")).await;
     assert_eq!(status, 503);
-    assert!(!body.to_string().contains("gone"));
+    assert!(!body.to_string().contains("double"));
     assert_eq!(server.post(KEY_LOOKUP_PATH, lookup("sk-master-key-0001")).await.0, 200);
 }
 

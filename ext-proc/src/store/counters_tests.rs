@@ -11,12 +11,21 @@ use super::*;
 
 mod admission;
 mod breakers;
+mod budgets;
+mod loss;
 mod model;
+mod nodes;
+mod outages;
+mod properties;
+mod servers;
 mod shared;
+mod streams;
 
 const LEASE: Duration = Duration::from_secs(60);
 /// Generous: the test machine is busy. The deadline itself has a test of its own.
 const PATIENT: Duration = Duration::from_secs(20);
+/// Between probes.
+const QUICK: Duration = Duration::from_millis(30);
 
 fn charge(counter: &str, amount: u64) -> Charge {
     Charge { counter: Counter::new(counter, 0), amount, ttl: Duration::from_secs(120) }
@@ -38,7 +47,7 @@ trait Short: Counters {
     }
 
     async fn end(&self, id: &str, actual: &[Charge]) -> Result<bool, StoreError> {
-        let settlement = Settlement { id: id.into(), actual: actual.to_vec() };
+        let settlement = Settlement::end(id.into(), actual.to_vec());
         Ok(self.settle_all(&[settlement]).await?[0])
     }
 
@@ -50,12 +59,24 @@ trait Short: Counters {
 impl<T: Counters + ?Sized> Short for T {}
 
 fn limited(counter: &Counter, amount: u64, ttl: Duration, limit: Option<u64>) -> Limited {
-    Limited { counter: counter.clone(), amount, ttl, limit }
+    Limited::new(counter.clone(), amount, ttl, limit)
 }
 
 /// Asks for the first with room.
 fn ask(id: &str, candidates: Vec<Candidate>) -> Admission {
-    Admission { id: id.into(), lease: LEASE, required: Vec::new(), candidates, pick: Pick::First }
+    Admission {
+        id: id.into(),
+        lease: LEASE,
+        required: Vec::new(),
+        candidates,
+        pick: Pick::First,
+        renew: None,
+    }
+}
+
+/// With its twin. Short probes; the deadline is short too where a test waits for it.
+async fn resilient(redis: &Redis, deadline: Duration) -> Arc<dyn Counters> {
+    open_redis(&redis.servers(), deadline, QUICK, false).await.unwrap()
 }
 
 /// Waits until `condition` holds.
@@ -73,13 +94,17 @@ async fn raw(redis: &Redis) -> ::redis::aio::MultiplexedConnection {
     client.get_multiplexed_async_connection().await.unwrap()
 }
 
-/// Runs `check` over the in-process counters, over a private Redis, and over that with its twin.
+/// Runs `check` over the in-process counters, over a private Redis, over that with its twin, and over a cluster.
 async fn over_all(check: impl AsyncFn(Arc<dyn Counters>)) {
     check(Arc::new(Memory::default())).await;
     let redis = Redis::start().await;
-    check(Arc::new(RedisCounters::new(&redis.url(), PATIENT).unwrap())).await;
+    check(Arc::new(RedisCounters::new(&redis.servers(), PATIENT).unwrap())).await;
     let () = ::redis::cmd("FLUSHALL").query_async(&mut raw(&redis).await).await.unwrap();
-    check(open_redis(&redis.url(), PATIENT, PROBE).await.unwrap()).await;
+    check(resilient(&redis, PATIENT).await).await;
+    let cluster = servers::cluster().await;
+    let counters = RedisCounters::new(&cluster.as_ref().unwrap().servers(), PATIENT).unwrap();
+    counters.connect().await.unwrap();
+    check(Arc::new(counters)).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,17 @@ use sqlx::Connection as _;
 
 use super::testing::{Postgres, TempDir};
 use super::*;
+use crate::config::Secret;
+use crate::entity::{Entity, EntityKind, EntityRef, member_id};
+
+mod entities;
+mod feed;
+mod ledger;
+mod lists;
+mod migration;
+mod prompts;
+mod reports;
+mod usage;
 
 fn sqlite(directory: &TempDir, name: &str) -> DatabaseBackend {
     DatabaseBackend::Sqlite { path: directory.path().join(name).join("attache.db") }
@@ -26,21 +37,53 @@ async fn run_suite(make: impl AsyncFn(&'static str) -> DatabaseBackend) {
             $({
                 let backend = make(stringify!($check)).await;
                 // Both at once: their migrations must not get in each other's way.
-                let (one, two) = tokio::join!(open_database(&backend), open_database(&backend));
+                let (one, two) = tokio::join!(opened(&backend), opened(&backend));
                 eprintln!("{}", stringify!($check));
-                $check(one.unwrap(), two.unwrap()).await;
+                $check(one, two).await;
             })*
         };
     }
     suite!(
-        keys_are_kept_whole,
-        hash_and_alias_are_unique,
-        keys_are_found_blocked_and_deleted,
         rows_are_kept_whole_and_newest_first,
         a_call_is_counted_once,
         concurrent_batches_count_a_call_once,
         big_batches_are_one_transaction,
         hostile_values_are_tamed,
+    );
+    use entities::*;
+    suite!(
+        entities_are_kept_whole,
+        changes_are_all_or_nothing,
+        hash_alias_and_account_are_unique,
+        a_stale_change_is_refused,
+        nothing_joins_what_is_gone,
+        concurrent_edits_lose_nothing,
+        spend_is_reset_and_goes_on,
+        a_key_is_rotated,
+        a_rotated_key_is_good_for_a_while,
+        deleted_keys_leave_their_spend,
+        the_audit_log_tells_before_and_after,
+        many_are_inserted_at_once,
+        changes_and_the_ledger_do_not_block_each_other,
+    );
+    use feed::*;
+    suite!(changes_are_fed_to_others, concurrent_writers_are_never_missed, a_feed_that_was_pruned_says_so,);
+    use lists::*;
+    suite!(filters_choose, lists_are_sorted_and_paged, awkward_names_are_found);
+    use prompts::*;
+    suite!(prompts_are_kept_once_and_forgotten_by_age,);
+    use reports::*;
+    suite!(
+        sums_are_those_of_the_rows,
+        rows_are_filtered_sorted_and_paged,
+        batches_go_on_where_the_last_one_ended,
+    );
+    use usage::*;
+    suite!(
+        usage_is_the_sum_of_the_ledger,
+        a_rotated_keys_use_goes_on,
+        overlapping_writers_do_not_deadlock,
+        usage_stays_within_bounds,
     );
 }
 
@@ -48,33 +91,68 @@ async fn run_suite(make: impl AsyncFn(&'static str) -> DatabaseBackend) {
 async fn sqlite_keeps_keys_and_ledger() {
     let directory = TempDir::new();
     run_suite(async |name| sqlite(&directory, name)).await;
+    ledger::run(async |name| sqlite(&directory, name)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_keeps_keys_and_ledger() {
     let server = Postgres::start().await;
     run_suite(async |name| postgres(server.database(name).await)).await;
+    ledger::run(async |name| postgres(server.database(name).await)).await;
     sidecars_share_a_database_and_readable_tables(&server).await;
     prisma_urls_work(&server).await;
+    migration::an_older_postgres_is_brought_up_to_date(&server).await;
+    migration::a_postgres_ledger_becomes_one_by_days(&server).await;
+    feed::a_transaction_that_takes_long_is_not_missed(&server).await;
+    feed::old_changes_are_pruned(&server).await;
     a_statement_that_hangs_is_given_up(&server).await;
     a_foreign_or_missing_database_is_refused_at_start(&server).await;
 }
 
-fn new_key(n: u32) -> NewKey {
-    NewKey {
-        hash: format!("hash{n}"),
-        name: format!("sk-...{n}"),
-        alias: Some(format!("alias{n}")),
-        models: vec!["gpt-4o".into(), "openai/*".into()],
-        user_id: Some("ü".into()),
-        team_id: None,
-        expires_ms: Some(1_999_999_999_999),
-        metadata: json!({"a": [1, {"b": "\u{0}c"}], "big": 12_345_678_901_234_567_u64}),
-        max_budget_nanos: Some(9_007_199_254_740_993),
-        rpm_limit: Some(0),
-        tpm_limit: None,
-        created_by: Some("admin".into()),
-    }
+/// A key with everything set that a store could lose.
+fn new_key(n: u32) -> Entity {
+    let mut key = Entity::new(EntityKind::Key, format!("hash{n}"));
+    key.name = format!("sk-...{n}");
+    key.alias = Some(format!("alias{n}"));
+    key.user_id = Some("ü".into());
+    key.expires_ms = Some(1_999_999_999_999);
+    key.created_by = Some("admin".into());
+    key.settings.models = vec!["gpt-4o".into(), "openai/*".into()];
+    key.settings.metadata =
+        serde_json::from_value(json!({"a": [1, {"b": "\u{0}c"}], "big": 12_345_678_901_234_567_u64}))
+            .unwrap();
+    key.settings.max_budget_nanos = Some(9_007_199_254_740_993);
+    key.settings.rpm_limit = Some(0);
+    key.settings.rest = serde_json::from_value(json!({"soft": {"x": null}})).unwrap();
+    key
+}
+
+fn author() -> Author {
+    Author { user: "alice".into(), key: "adminhash".into(), action: "/key/update".into() }
+}
+
+async fn apply(database: &dyn Database, writes: &[Write]) -> Result<Vec<Option<Entity>>, StoreError> {
+    database.apply(writes, &author()).await
+}
+
+async fn put(database: &dyn Database, entity: Entity) -> Entity {
+    let mut done = apply(database, &[Write::Insert(entity)]).await.unwrap();
+    done.pop().unwrap().unwrap()
+}
+
+/// A change of an entity as it was read.
+fn replace(before: &Entity, change: impl FnOnce(&mut Entity)) -> Write {
+    let mut after = before.clone();
+    change(&mut after);
+    Write::Replace { before: Box::new(before.clone()), after: Box::new(after) }
+}
+
+async fn key(database: &dyn Database, hash: &str) -> Option<Entity> {
+    database.key(hash).await.unwrap()
+}
+
+async fn spent(database: &dyn Database, of: EntityRef) -> i64 {
+    database.entities(&[of]).await.unwrap()[0].spend_nanos
 }
 
 fn spend(call_id: &str, key: &str, cost_nanos: Option<i64>) -> SpendRow {
@@ -98,62 +176,20 @@ fn spend(call_id: &str, key: &str, cost_nanos: Option<i64>) -> SpendRow {
         completion_tokens: 22,
         total_tokens: 33,
         cached_tokens: 4,
+        cache_write_tokens: 3,
         reasoning_tokens: 5,
         estimated: true,
         cost_nanos,
+        lines: Vec::new(),
         start_us: 1_700_000_000_000_001,
         duration_us: 1_234,
         first_event_us: Some(17),
+        user_id: Some("u".into()),
+        team_id: Some("t".into()),
+        organization_id: Some("o".into()),
+        tags: vec!["prod".into(), "ü".into()],
+        charged: Vec::new(),
     }
-}
-
-async fn keys_are_kept_whole(one: Arc<dyn Database>, two: Arc<dyn Database>) {
-    one.ping().await.unwrap();
-    let inserted = one.insert_key(new_key(1)).await.unwrap();
-    assert_eq!(inserted.key, new_key(1));
-    assert!(!inserted.blocked);
-    assert_eq!(inserted.spend_nanos, 0);
-    assert!(inserted.created_ms.abs_diff(memory::wall_ms()) < 60_000);
-    assert_eq!(two.key("hash1").await.unwrap(), Some(inserted));
-    assert_eq!(two.key("hash2").await.unwrap(), None);
-    let plain = NewKey { hash: "plain".into(), ..NewKey::default() };
-    assert_eq!(one.insert_key(plain.clone()).await.unwrap().key, plain);
-    let another = NewKey { hash: "another".into(), ..NewKey::default() };
-    one.insert_key(another).await.expect("keys without an alias are not in each other's way");
-}
-
-async fn hash_and_alias_are_unique(one: Arc<dyn Database>, two: Arc<dyn Database>) {
-    one.insert_key(new_key(1)).await.unwrap();
-    let same_hash = NewKey { alias: None, ..new_key(1) };
-    assert!(matches!(two.insert_key(same_hash).await, Err(StoreError::Conflict("key"))));
-    let same_alias = NewKey { hash: "other".into(), ..new_key(1) };
-    assert!(matches!(two.insert_key(same_alias).await, Err(StoreError::Conflict("key alias"))));
-    assert_eq!(one.key("other").await.unwrap(), None);
-}
-
-async fn keys_are_found_blocked_and_deleted(one: Arc<dyn Database>, two: Arc<dyn Database>) {
-    for n in 1..=3 {
-        one.insert_key(new_key(n)).await.unwrap();
-    }
-    one.write(&[spend("c", "hash1", Some(5))]).await.unwrap();
-    let mut found =
-        two.hashes_of_aliases(&["alias2".into(), "nobody".into(), "alias1".into()]).await.unwrap();
-    found.sort();
-    assert_eq!(found, [("alias1".into(), "hash1".into()), ("alias2".into(), "hash2".into())]);
-
-    let blocked = one.set_blocked("hash1", true).await.unwrap().unwrap();
-    assert!(blocked.blocked && blocked.updated_ms >= blocked.created_ms);
-    assert_eq!(two.key("hash1").await.unwrap(), Some(blocked));
-    assert!(!two.set_blocked("hash1", false).await.unwrap().unwrap().blocked);
-    assert_eq!(one.set_blocked("nobody", true).await.unwrap(), None);
-
-    let deleted =
-        one.delete_keys(&["hash3".into(), "nobody".into(), "hash1".into(), "hash1".into()]).await.unwrap();
-    assert_eq!(HashSet::from_iter(deleted), HashSet::from(["hash1".to_owned(), "hash3".to_owned()]));
-    assert_eq!(two.key("hash1").await.unwrap(), None);
-    assert!(two.key("hash2").await.unwrap().is_some());
-    assert!(two.row("c").await.unwrap().is_some(), "spend outlives its key");
-    assert!(one.delete_keys(&[]).await.unwrap().is_empty());
 }
 
 async fn rows_are_kept_whole_and_newest_first(one: Arc<dyn Database>, two: Arc<dyn Database>) {
@@ -163,13 +199,19 @@ async fn rows_are_kept_whole_and_newest_first(one: Arc<dyn Database>, two: Arc<d
     let rows: Vec<SpendRow> = (0..5_u64)
         .map(|n| SpendRow {
             start_us: 100 + n % 3,
+            lines: vec![
+                SpendLine { attempt: 1, outcome: "error_in_stream".into(), ..SpendLine::default() },
+                SpendLine { cost_nanos: Some(7), factors: "in 7*1000000".into(), ..SpendLine::default() },
+            ],
             ..spend(&format!("c{n}"), if n == 1 { "k2" } else { "k1" }, Some(7))
         })
         .chain([bare.clone(), spend("unpriced", "k1", None)])
         .collect();
     assert_eq!(one.write(&rows).await.unwrap(), 7);
     assert_eq!(two.row("bare").await.unwrap(), Some(bare));
-    assert_eq!(two.row("c3").await.unwrap().as_ref(), Some(&rows[3]));
+    // What does not say whom it is charged to is charged to its key.
+    let charged = vec![EntityRef::new(EntityKind::Key, "k1")];
+    assert_eq!(two.row("c3").await.unwrap(), Some(SpendRow { charged, ..rows[3].clone() }));
     assert_eq!(two.row("nothing").await.unwrap(), None);
     let ids = |rows: Vec<SpendRow>| rows.into_iter().map(|row| row.call_id).collect::<Vec<_>>();
     assert_eq!(ids(two.rows(None, 4).await.unwrap()), ["unpriced", "c2", "c4", "c1"]);
@@ -182,7 +224,7 @@ async fn rows_are_kept_whole_and_newest_first(one: Arc<dyn Database>, two: Arc<d
 }
 
 async fn a_call_is_counted_once(one: Arc<dyn Database>, two: Arc<dyn Database>) {
-    one.insert_key(new_key(1)).await.unwrap();
+    put(&*one, new_key(1)).await;
     let batch = [
         spend("a", "hash1", Some(100)),
         spend("a", "hash1", Some(100)),
@@ -192,13 +234,13 @@ async fn a_call_is_counted_once(one: Arc<dyn Database>, two: Arc<dyn Database>) 
     assert_eq!(one.write(&batch).await.unwrap(), 3, "a call may be in one batch twice");
     assert_eq!(two.write(&batch).await.unwrap(), 0);
     assert_eq!(two.write(&[spend("a", "hash1", Some(777)), spend("d", "hash1", Some(1))]).await.unwrap(), 1);
-    assert_eq!(one.key("hash1").await.unwrap().unwrap().spend_nanos, 101);
+    assert_eq!(key(&*one, "hash1").await.unwrap().spend_nanos, 101);
     assert_eq!(one.totals().await.unwrap().cost_nanos, 110);
 }
 
 async fn concurrent_batches_count_a_call_once(one: Arc<dyn Database>, two: Arc<dyn Database>) {
     for n in 0..10 {
-        one.insert_key(new_key(n)).await.unwrap();
+        put(&*one, new_key(n)).await;
     }
     // Ten writers, every call in several of their batches, each in an order of its own.
     let mut tasks = tokio::task::JoinSet::new();
@@ -225,22 +267,22 @@ async fn concurrent_batches_count_a_call_once(one: Arc<dyn Database>, two: Arc<d
     assert_eq!(one.totals().await.unwrap().cost_nanos, (0..200).sum::<i64>());
     for n in 0..10_i64 {
         let expected: i64 = (0..20).map(|i| i * 10 + n).sum();
-        assert_eq!(two.key(&format!("hash{n}")).await.unwrap().unwrap().spend_nanos, expected);
+        assert_eq!(key(&*two, &format!("hash{n}")).await.unwrap().spend_nanos, expected);
     }
 }
 
 async fn big_batches_are_one_transaction(one: Arc<dyn Database>, two: Arc<dyn Database>) {
-    one.insert_key(new_key(1)).await.unwrap();
+    put(&*one, new_key(1)).await;
     let rows: Vec<SpendRow> = (0..3_001).map(|n| spend(&format!("call{n}"), "hash1", Some(2))).collect();
     let writing = tokio::spawn(async move { one.write(&rows).await.unwrap() });
     while !writing.is_finished() {
         let (rows, spent) =
-            (two.totals().await.unwrap().rows, two.key("hash1").await.unwrap().unwrap().spend_nanos);
+            (two.totals().await.unwrap().rows, key(&*two, "hash1").await.unwrap().spend_nanos);
         assert!(rows == 0 || rows == 3_001, "{rows} rows seen");
         assert!(spent == 0 || spent == 6_002, "{spent} seen");
     }
     assert_eq!(writing.await.unwrap(), 3_001);
-    assert_eq!(two.key("hash1").await.unwrap().unwrap().spend_nanos, 6_002);
+    assert_eq!(key(&*two, "hash1").await.unwrap().spend_nanos, 6_002);
 }
 
 async fn hostile_values_are_tamed(one: Arc<dyn Database>, two: Arc<dyn Database>) {
@@ -264,11 +306,17 @@ async fn hostile_values_are_tamed(one: Arc<dyn Database>, two: Arc<dyn Database>
     assert_eq!((totals.prompt_tokens, totals.cost_nanos), (2_000_000_000_000_000, 2_000_000_000_000_000));
     assert_eq!(two.rows(Some(&"k".repeat(10_000)), 9).await.unwrap().len(), 2);
 
-    let key = NewKey { alias: Some("a\0b".into()), user_id: Some("\0".into()), ..new_key(1) };
-    let stored = one.insert_key(key).await.unwrap().key;
+    let stored =
+        put(&*one, Entity { alias: Some("a\0b".into()), user_id: Some("\0".into()), ..new_key(1) }).await;
     assert_eq!((stored.alias.as_deref(), stored.user_id.as_deref()), (Some("ab"), Some("")));
-    assert_eq!(two.hashes_of_aliases(&["a\0b".into()]).await.unwrap().len(), 1);
-    assert_eq!(two.key("hash\u{0}1").await.unwrap().map(|row| row.key.hash), Some("hash1".into()));
+    let filter = Filter { alias: Some("a\0b".into()), ..Filter::default() };
+    assert_eq!(two.list(&filter).await.unwrap().total, 1);
+    assert_eq!(key(&*two, "hash\u{0}1").await.map(|key| key.id), Some("hash1".into()));
+    let long = put(&*one, Entity::new(EntityKind::EndUser, "é".repeat(10_000))).await;
+    assert_eq!(
+        two.entities(&[EntityRef::new(EntityKind::EndUser, "é".repeat(10_000))]).await.unwrap(),
+        [long]
+    );
 }
 
 #[tokio::test]
@@ -276,7 +324,7 @@ async fn the_sqlite_files_are_private_and_durable() {
     let directory = TempDir::new();
     let backend = sqlite(&directory, "private");
     let database = open_database(&backend).await.unwrap();
-    database.insert_key(new_key(1)).await.unwrap();
+    put(&*database, new_key(1)).await;
     let files: Vec<_> = std::fs::read_dir(directory.path().join("private")).unwrap().flatten().collect();
     assert!(files.len() >= 2, "{files:?}");
     for file in files {
@@ -284,7 +332,7 @@ async fn the_sqlite_files_are_private_and_durable() {
     }
     drop(database);
     let again = open_database(&backend).await.unwrap();
-    assert!(again.key("hash1").await.unwrap().is_some());
+    assert!(key(&*again, "hash1").await.is_some());
 }
 
 #[tokio::test]
@@ -302,9 +350,9 @@ async fn a_sqlite_file_that_is_none_is_refused_by_name() {
 
 async fn sidecars_share_a_database_and_readable_tables(server: &Postgres) {
     let backend = postgres(server.database("crowd").await);
-    let opened = futures_util::future::join_all((0..6).map(|_| open_database(&backend))).await;
+    let opened = futures_util::future::join_all((0..6).map(|_| opened(&backend))).await;
     for database in &opened {
-        database.as_ref().unwrap().ping().await.unwrap();
+        database.ping().await.unwrap();
     }
     let mut raw = server.connect("crowd").await.unwrap();
     let tables: Vec<String> =
@@ -312,7 +360,20 @@ async fn sidecars_share_a_database_and_readable_tables(server: &Postgres) {
             .fetch_all(&mut raw)
             .await
             .unwrap();
-    assert_eq!(tables, ["attache_keys", "attache_migrations", "attache_spend"]);
+    assert_eq!(
+        tables,
+        [
+            "attache_audit",
+            "attache_changes",
+            "attache_daily",
+            "attache_entities",
+            "attache_ledger",
+            "attache_migrations",
+            "attache_prompts",
+            "attache_spend",
+            "attache_usage"
+        ]
+    );
 }
 
 /// LiteLLM's users bring URLs made for Prisma.
@@ -320,27 +381,27 @@ async fn prisma_urls_work(server: &Postgres) {
     server.database("prisma").await;
     server.execute("prisma", "CREATE SCHEMA mine").await;
     let url = format!("{}&schema=mine&pgbouncer=true&connection_limit=5", server.url("prisma").expose());
-    let database = open_database(&postgres(Secret::new(url))).await.unwrap();
-    database.insert_key(new_key(1)).await.unwrap();
+    let database = opened(&postgres(Secret::new(url))).await;
+    put(&*database, new_key(1)).await;
     let mut raw = server.connect("prisma").await.unwrap();
     let keys: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM mine.attache_keys").fetch_one(&mut raw).await.unwrap();
+        sqlx::query_scalar("SELECT COUNT(*) FROM mine.attache_entities").fetch_one(&mut raw).await.unwrap();
     assert_eq!(keys, 1);
 }
 
 async fn a_statement_that_hangs_is_given_up(server: &Postgres) {
-    let database = open_database(&postgres(server.database("hangs").await)).await.unwrap();
-    database.insert_key(new_key(1)).await.unwrap();
+    let database = opened(&postgres(server.database("hangs").await)).await;
+    put(&*database, new_key(1)).await;
     let mut blocker = server.connect("hangs").await.unwrap();
     let mut lock = blocker.begin().await.unwrap();
-    sqlx::query("LOCK TABLE attache_keys IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    sqlx::query("LOCK TABLE attache_entities IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     let started = Instant::now();
     // More callers than connections: those who never get one are told in time as well.
     let answers = futures_util::future::join_all((0..20).map(|_| database.key("hash1"))).await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable { .. }))));
     lock.rollback().await.unwrap();
-    assert!(database.key("hash1").await.unwrap().is_some(), "the pool is whole");
+    assert!(key(&*database, "hash1").await.is_some(), "the pool is whole");
 }
 
 async fn a_foreign_or_missing_database_is_refused_at_start(server: &Postgres) {
@@ -364,7 +425,7 @@ async fn postgres_may_be_away_at_start_and_come_and_go() {
 
     server.launch().await;
     eventually_up(&*database).await;
-    database.insert_key(new_key(1)).await.unwrap();
+    put(&*database, new_key(1)).await;
     let rows = [spend("a", "hash1", Some(3)), spend("b", "hash1", Some(4))];
     database.write(&rows).await.unwrap();
 
@@ -377,7 +438,14 @@ async fn postgres_may_be_away_at_start_and_come_and_go() {
     server.launch().await;
     eventually_up(&*database).await;
     assert_eq!(database.write(&rows).await.unwrap(), 0, "written before, and durable");
-    assert_eq!(database.key("hash1").await.unwrap().unwrap().spend_nanos, 7);
+    assert_eq!(key(&*database, "hash1").await.unwrap().spend_nanos, 7);
+}
+
+/// Open, with its tables up to date: on a busy machine that takes longer than a start waits for it.
+async fn opened(backend: &DatabaseBackend) -> Arc<dyn Database> {
+    let database = open_database(backend).await.unwrap();
+    eventually_up(&*database).await;
+    database
 }
 
 async fn eventually_up(database: &dyn Database) {
@@ -391,8 +459,8 @@ async fn eventually_up(database: &dyn Database) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_cut_by_the_death_of_postgres_is_whole_or_nothing() {
     let mut server = Postgres::start().await;
-    let database = open_database(&postgres(server.url("postgres"))).await.unwrap();
-    database.insert_key(new_key(1)).await.unwrap();
+    let database = opened(&postgres(server.url("postgres"))).await;
+    put(&*database, new_key(1)).await;
     let rows: Vec<SpendRow> = (0..8_000).map(|n| spend(&format!("call{n}"), "hash1", Some(1))).collect();
     let (writer, batch) = (Arc::clone(&database), rows.clone());
     let writing = tokio::spawn(async move { writer.write(&batch).await });
@@ -406,5 +474,5 @@ async fn a_write_cut_by_the_death_of_postgres_is_whole_or_nothing() {
     let seen = database.totals().await.unwrap().rows;
     assert!(seen == 0 || seen == 8_000, "{seen} of 8000");
     assert_eq!(database.write(&rows).await.unwrap(), 8_000 - seen, "sent again, as the spool does");
-    assert_eq!(database.key("hash1").await.unwrap().unwrap().spend_nanos, 8_000);
+    assert_eq!(key(&*database, "hash1").await.unwrap().spend_nanos, 8_000);
 }

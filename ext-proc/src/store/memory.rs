@@ -4,20 +4,34 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError,
-    Transition,
+    Admission, Admitted, Circuit, Correction, Counter, Counters, Observation, Place, Sample, Settlement,
+    Standing, StoreError, Transition,
 };
 
 mod breakers;
 mod counts;
 mod samples;
+mod standing;
+mod twin;
 
 use breakers::Breakers;
-pub(super) use counts::Counts;
+pub(super) use counts::{Counts, Lease, Share};
 use samples::Samples;
+pub(super) use twin::{Entry, LEARNT_TTL};
 
 /// Seeded per process, and several times faster than the standard library's for names of this length.
 pub(super) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A counter as the shared backend told it.
+#[derive(Debug, Clone)]
+pub(super) struct Learnt {
+    pub(super) counter: Counter,
+    pub(super) value: u64,
+    /// When, on the backend's clock (microseconds).
+    pub(super) moment: u64,
+    /// How long it is kept if it is new here.
+    pub(super) ttl: Duration,
+}
 
 /// Counters of this process alone: the embedded default, and the twin that steps in for Redis.
 #[derive(Debug, Default)]
@@ -33,39 +47,91 @@ struct State {
 }
 
 impl State {
-    fn admit(&mut self, now: Instant, admission: &Admission, local: bool) -> Admitted {
+    fn admit(&mut self, now: Instant, admission: &Admission, alone: Option<Share>) -> Place {
         let breakers = &self.breakers;
-        self.counts.admit(now, admission, |deployment| breakers.is_open(now, deployment), local)
+        self.counts.admit(now, admission, |deployment| breakers.is_open(now, deployment), alone)
     }
 }
 
 impl Memory {
     /// Admits without the shared backend, which is told when it is settled.
-    pub(super) fn admit_alone(&self, admission: &Admission) -> Admitted {
-        self.state.lock().admit(Instant::now(), admission, true)
+    pub(super) fn admit_alone(&self, admission: &Admission, share: Share) -> Place {
+        self.state.lock().admit(Instant::now(), admission, Some(share))
     }
 
-    /// Enters what the shared backend admitted.
-    pub(super) fn enter(&self, admission: &Admission, candidate: usize, values: &[u64]) {
-        self.state.lock().counts.enter(Instant::now(), admission, candidate, values);
+    /// Enters what the shared backend answered: what it admitted under a lease of the same id; counters without room
+    /// are at their limits.
+    pub(super) fn enter(&self, admission: &Admission, place: &Place, moment: u64, shrunk: &[u64]) {
+        let (now, counts) = (Instant::now(), &mut self.state.lock().counts);
+        match place.admitted {
+            Admitted::Candidate(index) => {
+                counts.enter(now, admission, index, (&place.values, moment), shrunk);
+            }
+            _ => counts.enter_refusal(now, admission, &place.admitted, moment),
+        }
     }
 
-    /// Enters what the shared backend refused: the counters without room are at their limits.
-    pub(super) fn enter_refusal(&self, admission: &Admission, admitted: &Admitted) {
-        self.state.lock().counts.enter_refusal(Instant::now(), admission, admitted);
+    /// Settles, returning what was held; `None` when unknown.
+    pub(super) fn settle_entry(&self, settlement: &Settlement) -> Option<Lease> {
+        self.state.lock().counts.settle(Instant::now(), settlement)
     }
 
-    /// Settles, returning whether the reservation was made by [`Self::admit_alone`]; `None` when unknown.
-    pub(super) fn settle_entry(&self, id: &str, actual: &[Charge]) -> Option<bool> {
-        self.state.lock().counts.settle(Instant::now(), id, actual)
+    /// Leases that the shared backend does not know (`local`), or those that it knew.
+    pub(super) fn entries(&self, local: bool) -> Vec<Entry> {
+        self.state.lock().counts.entries(Instant::now(), local)
+    }
+
+    /// Leases that ended here, for a backend that does not know them.
+    pub(super) fn ended_entries<'a>(&self, ended: impl Iterator<Item = (&'a str, &'a Lease)>) -> Vec<Entry> {
+        let (now, counts) = (Instant::now(), &self.state.lock().counts);
+        ended.map(|(id, lease)| counts.entry(now, &id.into(), lease)).collect()
+    }
+
+    /// Adds what the lease still holds here.
+    pub(super) fn complete(&self, part: &mut Entry) {
+        let (now, counts) = (Instant::now(), &self.state.lock().counts);
+        if let Some(lease) = counts.leases.get(&part.id) {
+            part.charges.append(&mut counts.entry(now, &part.id, lease).charges);
+        }
+    }
+
+    /// The shared backend knows these leases from now on.
+    pub(super) fn entered(&self, entries: &[Entry]) {
+        self.state.lock().counts.entered(entries);
+    }
+
+    /// What the shared backend said last of the counters that leases alone do not make up.
+    pub(super) fn views(&self) -> Vec<Learnt> {
+        self.state.lock().counts.views(Instant::now())
+    }
+
+    /// Another server's clock may be behind.
+    pub(super) fn forget_moments(&self) {
+        self.state.lock().counts.forget_moments();
+    }
+
+    /// The shared backend has heard of these settlements. It matters for those whose lease stays: when it loses its
+    /// data, they must not be counted again.
+    pub(super) fn told<'a>(&self, settlements: impl Iterator<Item = &'a Settlement>) {
+        let mut stays = settlements.filter(|settlement| settlement.stays).peekable();
+        if stays.peek().is_some() {
+            let counts = &mut self.state.lock().counts;
+            stays.for_each(|settlement| counts.told(settlement));
+        }
+    }
+
+    /// The shared backend ended these leases at this moment.
+    pub(super) fn given_back<'a>(&self, leases: impl Iterator<Item = &'a Lease>, moment: u64) {
+        let counts = &mut self.state.lock().counts;
+        leases.for_each(|lease| counts.given_back(lease, moment));
     }
 
     /// Takes over what the shared backend says, so that counting goes on from there when it goes away.
-    pub(super) fn learn(&self, counters: &[Counter], values: &[u64]) {
+    pub(super) fn learn(&self, told: impl IntoIterator<Item = Learnt>) {
         let now = Instant::now();
-        let mut state = self.state.lock();
-        for (counter, value) in counters.iter().zip(values) {
-            state.counts.learn(now, counter, *value);
+        let counts = &mut self.state.lock().counts;
+        for Learnt { counter, value, moment, ttl } in told {
+            counts.learn(now, &counter, value, moment, ttl);
         }
     }
 
@@ -103,6 +169,11 @@ impl Memory {
         self.state.lock().breakers.untold(Now::read())
     }
 
+    /// All of them, as they are known here.
+    pub(super) fn all_circuits(&self) -> Vec<Circuit> {
+        self.state.lock().breakers.list(Now::read())
+    }
+
     pub(super) fn replace_circuits(&self, shared: &[Circuit]) {
         self.state.lock().breakers.replace(Now::read(), shared);
     }
@@ -114,14 +185,14 @@ impl Memory {
 
 #[async_trait]
 impl Counters for Memory {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
-        Ok(self.state.lock().admit(Instant::now(), admission, false))
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+        Ok(self.state.lock().admit(Instant::now(), admission, None))
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
         let now = Instant::now();
         let counts = &mut self.state.lock().counts;
-        Ok(settlements.iter().map(|s| counts.settle(now, &s.id, &s.actual).is_some()).collect())
+        Ok(settlements.iter().map(|s| counts.settle(now, s).is_some()).collect())
     }
 
     async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
@@ -129,7 +200,7 @@ impl Counters for Memory {
     }
 
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        Ok(self.state.lock().breakers.list(Now::read()))
+        Ok(self.all_circuits())
     }
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
@@ -146,6 +217,20 @@ impl Counters for Memory {
 
     async fn samples(&self) -> Result<Vec<Sample>, StoreError> {
         Ok(self.samples.lock().list(Instant::now()))
+    }
+
+    /// It is always this process's turn.
+    async fn standing(
+        &self,
+        counters: &[Counter],
+        _turn: Duration,
+    ) -> Result<Option<Vec<Option<Standing>>>, StoreError> {
+        Ok(Some(self.state.lock().counts.standing(Instant::now(), counters)))
+    }
+
+    async fn correct(&self, corrections: &[Correction]) -> Result<bool, StoreError> {
+        self.state.lock().counts.correct(Instant::now(), corrections);
+        Ok(true)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

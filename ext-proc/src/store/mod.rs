@@ -1,14 +1,18 @@
 //! Stores: one trait per concern, each with an embedded default (in process, SQLite) and a production backend
 //! (Redis, Postgres), chosen by configuration. One test suite runs over all of them.
 
+mod directory;
 mod memory;
+mod prompts;
 mod redis;
+mod reports;
 mod reservation;
 mod resilient;
 mod sql;
 #[doc(hidden)]
 pub mod testing;
 mod types;
+mod upkeep;
 
 #[cfg(test)]
 mod counters_tests;
@@ -20,41 +24,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::config::Secret;
-
+pub use directory::{AuditFilter, AuditRow, Author, Changes, Directory, Filter, Page, Sort, UsageSum, Write};
 pub use memory::Memory;
-pub use redis::RedisCounters;
+pub use prompts::{PromptRow, Prompts};
+pub use redis::{RedisCounters, RedisStream, StreamEntry, StreamServer};
+pub use reports::{
+    By, DAY_US, DailyKind, DailySums, Days, Reports, RowFilter, RowQuery, RowSort, SumFilter, SumGroup,
+    SumQuery,
+};
 pub use reservation::Reservation;
 pub use resilient::Resilient;
+pub(crate) use sql::postgres_options;
 pub use sql::{PostgresStore, SqliteStore};
 pub use types::{
-    Admission, Admitted, Candidate, Charge, Circuit, Counter, CounterBackend, DatabaseBackend, Failure,
-    KeyRow, LedgerTotals, Limited, NewKey, Observation, Pick, Sample, Settlement, Speed, SpendRow,
-    StoreError, Transition, Trip,
+    Admission, Admitted, Candidate, Charge, Circuit, Correction, Counter, CounterBackend, DatabaseBackend,
+    Failure, LedgerTotals, Limited, Observation, Pick, Place, RedisNodes, RedisServers, Sample, Seed,
+    Settlement, Speed, SpendLine, SpendRow, Standing, StoreError, Transition, Trip,
 };
 
-/// Virtual keys (table `attache_keys`).
-#[async_trait]
-pub trait KeyStore: Send + Sync {
-    /// One key by its hash, blocked and expired ones included.
-    async fn key(&self, hash: &str) -> Result<Option<KeyRow>, StoreError>;
-    /// Inserts; a hash or alias that exists is [`StoreError::Conflict`] naming which.
-    async fn insert_key(&self, key: NewKey) -> Result<KeyRow, StoreError>;
-    /// Deletes by hash, returning the hashes that existed. The spend rows stay.
-    async fn delete_keys(&self, hashes: &[String]) -> Result<Vec<String>, StoreError>;
-    /// `(alias, hash)` of those of these aliases that exist.
-    async fn hashes_of_aliases(&self, aliases: &[String]) -> Result<Vec<(String, String)>, StoreError>;
-    /// Blocks or unblocks; `None` when unknown.
-    async fn set_blocked(&self, hash: &str, blocked: bool) -> Result<Option<KeyRow>, StoreError>;
-    /// Is the store reachable?
-    async fn ping(&self) -> Result<(), StoreError>;
-}
+pub use upkeep::{Difference, Rebuilt, Retention, Scope, Tended, Upkeep, Verified};
 
 /// Spend rows (table `attache_spend`), unique by `call_id`.
 #[async_trait]
-pub trait Ledger: Send + Sync {
-    /// Writes rows in one transaction, ignoring those whose `call_id` is there already, and adds the cost of
-    /// the new ones to `attache_keys.spend_nanos`. Returns how many were new.
+pub trait Ledger: Prompts {
+    /// Writes rows in one transaction, ignoring those whose `call_id` is there already, and adds the new ones to the
+    /// spend and use (tables `attache_entities`, `attache_usage`) of whom they are charged to. Returns how many were
+    /// new.
     async fn write(&self, rows: &[SpendRow]) -> Result<u64, StoreError>;
     /// Newest first, at most `limit`; of one key if `key` is given.
     async fn rows(&self, key: Option<&str>, limit: u32) -> Result<Vec<SpendRow>, StoreError>;
@@ -72,7 +67,11 @@ pub trait Ledger: Send + Sync {
 pub trait Counters: Send + Sync {
     /// Picks a candidate with room and charges it, atomically, under a lease. Asking again with an id that holds a
     /// lease already answers with what it holds, and charges nothing. No counter is to be charged twice.
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError>;
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError>;
+    /// As [`Self::place`], without the values.
+    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+        Ok(self.place(admission).await?.admitted)
+    }
     /// Settles many in one round trip. Per settlement: false when its id is unknown, settled already or over.
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError>;
     /// Counts outcomes, in one round trip, and opens or closes circuit breakers. The later deadline of an open one
@@ -89,21 +88,34 @@ pub trait Counters: Send + Sync {
     async fn samples(&self) -> Result<Vec<Sample>, StoreError>;
     /// Is the backend reachable?
     async fn ping(&self) -> Result<(), StoreError>;
+    /// What is on these counters (a few dozen at most), `None` for those that are not there; takes a turn of that length
+    /// for comparing them with the ledger. `None` altogether: it is another replica's turn, or nobody can say now.
+    async fn standing(
+        &self,
+        counters: &[Counter],
+        turn: Duration,
+    ) -> Result<Option<Vec<Option<Standing>>>, StoreError>;
+    /// Moves counters that are there; false when it is not this replica's turn any more.
+    async fn correct(&self, corrections: &[Correction]) -> Result<bool, StoreError>;
+    /// Counters that were brought back, since the last question, to a backend that had lost them.
+    fn restored(&self) -> Vec<Counter> {
+        Vec::new()
+    }
     /// Does this process count alone, because the shared backend is away?
     fn degraded(&self) -> bool {
         false
     }
 }
 
-/// Keys and ledger live in one database.
-pub trait Database: KeyStore + Ledger {}
+/// Entities and ledger live in one database.
+pub trait Database: Directory + Ledger + Reports + Upkeep {}
 
-impl<T: KeyStore + Ledger> Database for T {}
+impl<T: Directory + Ledger + Reports + Upkeep> Database for T {}
 
 /// Deadline of every call to Redis: a request waits no longer for its counters.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(20);
-/// How often a lost Redis is asked whether it is back.
-const PROBE: Duration = Duration::from_millis(500);
+/// How often a lost Redis is asked whether it is back, and a present one whether it still has its data.
+const PROBE: Duration = Duration::from_millis(250);
 /// Largest amount of one charge (a million dollars in nano-dollars): no upstream's numbers overflow a counter.
 const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 /// Longest cooldown, whatever an upstream's `retry-after` says.
@@ -133,20 +145,18 @@ pub async fn open_database(backend: &DatabaseBackend) -> Result<Arc<dyn Database
 pub async fn open_counters(backend: &CounterBackend) -> Result<Arc<dyn Counters>, StoreError> {
     match backend {
         CounterBackend::Memory => Ok(Arc::new(Memory::default())),
-        CounterBackend::Redis { url, deadline } => open_redis(url, *deadline, PROBE).await,
+        CounterBackend::Redis { servers, deadline, fail_closed } => {
+            open_redis(servers, *deadline, PROBE, *fail_closed).await
+        }
     }
 }
 
 async fn open_redis(
-    url: &Secret,
+    servers: &RedisServers,
     deadline: Duration,
     probe: Duration,
+    fail_closed: bool,
 ) -> Result<Arc<dyn Counters>, StoreError> {
-    let redis = Arc::new(RedisCounters::new(url, deadline)?);
-    let connected = redis.connect().await;
-    let counters = Resilient::new(redis, probe);
-    if let Err(error) = connected {
-        counters.lost(&error);
-    }
-    Ok(Arc::new(counters))
+    let redis = Arc::new(RedisCounters::new(servers, deadline)?);
+    Ok(Arc::new(Resilient::open(redis, probe, fail_closed).await))
 }

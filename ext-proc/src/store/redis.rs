@@ -1,28 +1,35 @@
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, RedisError, RedisResult, RedisWrite};
+use ::redis::{RedisError, RedisResult, RedisWrite};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::memory::wall_ms;
 use super::{
-    Admission, Admitted, Circuit, Counter, Counters, MAX_COOLDOWN, MAX_SAMPLE_NAMES, MAX_SAMPLES,
-    Observation, Sample, Settlement, StoreError, Transition,
+    Admission, Circuit, Correction, Counter, Counters, MAX_COOLDOWN, MAX_SAMPLE_NAMES, MAX_SAMPLES,
+    Observation, Place, RedisServers, Sample, Settlement, Standing, StoreError, Transition,
 };
-use crate::config::Secret;
 
+mod connect;
 mod encode;
+mod restore;
 mod script;
+mod standing;
+mod stream;
 
-pub(super) use encode::Place;
+use connect::{Connection, Link};
+pub(super) use encode::{Settled, Told};
+pub(super) use restore::Joined;
 use script::{Call, Script};
+pub use stream::{RedisStream, StreamEntry, StreamServer};
 
 const BACKEND: &str = "redis";
 /// Begin of what is said of a call that took too long.
 const LATE: &str = "no answer within";
-/// One hash tag for all keys: a script's keys must share a slot in Cluster.
+/// One hash tag for all keys: a script's keys must share a slot in Cluster, and one script looks at all limits of a
+/// request, whatever key, team and deployment they are of.
 const PREFIX: &str = "attache:{counters}:";
 /// Limit of one connection attempt, DNS included. Attempts run beside the requests, which wait for none.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -35,49 +42,70 @@ const SAMPLES_PATIENCE: u32 = 10;
 
 /// Counters shared by replicas. Every operation is one script, hence atomic.
 pub struct RedisCounters {
-    client: Client,
-    connection: ArcSwap<ConnectionManager>,
+    link: Arc<Link>,
     deadline: Duration,
     scripts: Scripts,
+    /// What the server's data is known by; empty before it was asked.
+    epoch: ArcSwap<Arc<str>>,
 }
 
 struct Scripts {
     admit: Script,
     settle: Script,
     values: Script,
+    standing: Script,
+    correct: Script,
     observe: Script,
     circuits: Script,
     samples: Script,
+    join: Script,
+    restore: Script,
 }
 
 impl RedisCounters {
     /// Does not connect. `deadline` limits every call.
-    pub fn new(url: &Secret, deadline: Duration) -> Result<Self, StoreError> {
-        let client = Client::open(url.expose()).map_err(|error| broken(&error))?;
-        let connection = ArcSwap::from_pointee(manager(&client).map_err(|error| broken(&error))?);
+    ///
+    /// # Errors
+    /// Servers that cannot be connected to, whatever they do: a URL or certificates that cannot be read.
+    pub fn new(servers: &RedisServers, deadline: Duration) -> Result<Self, StoreError> {
+        let link = Arc::new(Link::new(servers)?);
         let scripts = Scripts {
             admit: Script::new(include_str!("lua/admit.lua")),
             settle: Script::new(include_str!("lua/settle.lua")),
             values: Script::new(include_str!("lua/values.lua")),
+            standing: Script::new(include_str!("lua/standing.lua")),
+            correct: Script::new(include_str!("lua/correct.lua")),
             observe: Script::new(include_str!("lua/observe.lua")),
             circuits: Script::new(include_str!("lua/circuits.lua")),
             samples: Script::new(include_str!("lua/samples.lua")),
+            join: Script::new(include_str!("lua/join.lua")),
+            restore: Script::new(include_str!("lua/restore.lua")),
         };
-        Ok(Self { client, connection, deadline, scripts })
+        Ok(Self { link, deadline, scripts, epoch: ArcSwap::from_pointee("".into()) })
+    }
+
+    /// Whose clock is a key.
+    #[cfg(test)]
+    pub(super) fn simulated(servers: &RedisServers, deadline: Duration) -> Self {
+        let mut counters = Self::new(servers, deadline).expect("servers");
+        let Scripts { admit, settle, values, .. } = &mut counters.scripts;
+        for script in [admit, settle, values] {
+            *script = script.simulated();
+        }
+        counters
     }
 
     /// Waits for the first connection, at most as long as one attempt takes.
     pub async fn connect(&self) -> Result<(), StoreError> {
-        self.limited(CONNECT, self.send_ping()).await
+        self.link.connect().await.map_err(|error| store_error(&error))
     }
 
     async fn send_ping(&self) -> RedisResult<()> {
-        let mut connection = self.connection();
-        ::redis::cmd("PING").query_async(&mut connection).await
+        self.connection()?.ping().await
     }
 
-    fn connection(&self) -> ConnectionManager {
-        ConnectionManager::clone(&self.connection.load())
+    fn connection(&self) -> RedisResult<Connection> {
+        self.link.connection()
     }
 
     async fn limited<T>(
@@ -86,40 +114,42 @@ impl RedisCounters {
         call: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(limit, call).await {
-            Ok(answer) => answer.map_err(|error| store_error(&error)),
+            Ok(answer) => answer.map_err(|error| {
+                if self.link.leads_nowhere(&error) {
+                    self.link.replace();
+                }
+                store_error(&error)
+            }),
             Err(_) => Err(unavailable(format!("{LATE} {} ms", limit.as_millis()))),
         }
     }
 
     async fn run<T: ::redis::FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
+        self.run_within(call, self.deadline).await
+    }
+
+    async fn run_within<T: ::redis::FromRedisValue>(
+        &self,
+        call: &Call<'_>,
+        limit: Duration,
+    ) -> Result<T, StoreError> {
         let twice = async {
-            match call.run(&mut self.connection()).await {
+            match call.run(&mut self.connection()?).await {
                 // Redis closed an idle connection: no reason to degrade. Twice is once for reservations and
                 // settlements; an outcome or a sample may be counted twice.
-                Err(error) if error.is_connection_dropped() => call.run(&mut self.connection()).await,
+                Err(error) if error.is_connection_dropped() => call.run(&mut self.connection()?).await,
                 answer => answer,
             }
         };
-        self.limited(self.deadline, twice).await
+        self.limited(limit, twice).await
     }
 
-    /// A connection whose peer vanished without a word never fails by itself: take a new one.
-    fn replace_connection(&self) {
-        let Ok(fresh) = manager(&self.client) else { return };
-        let mut first = fresh.clone();
-        self.connection.store(fresh.into());
-        // The manager connects on first use; callers' deadlines are shorter than that takes.
-        tokio::spawn(async move {
-            let _: RedisResult<()> = ::redis::cmd("PING").query_async(&mut first).await;
-        });
-    }
-
-    /// As [`Counters::admit`], with the values that the charged counters have now.
-    pub(super) async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
-        let mut call = self.scripts.admit.call();
+    /// As [`Counters::place`], with what its twin needs to know.
+    pub(super) async fn ask_place(&self, admission: &Admission) -> Result<Told, StoreError> {
+        let mut call = self.scripts.admit.call(&self.epoch.load());
         encode::admission(&mut call.command, admission);
         let answer: Vec<i64> = self.run(&call).await?;
-        encode::place(&answer)
+        encode::place(&answer, admission)
     }
 
     /// As [`Counters::settle_all`]. `unknown` says which of them the server may never have heard of: they were
@@ -128,24 +158,40 @@ impl RedisCounters {
         &self,
         settlements: &[Settlement],
         unknown: impl Fn(usize) -> bool,
-    ) -> Result<Vec<bool>, StoreError> {
-        let mut settled = Vec::with_capacity(settlements.len());
+    ) -> Result<encode::Settled, StoreError> {
+        let mut settled = encode::Settled::default();
         for chunk in settlements.chunks(BATCH) {
-            let mut call = self.scripts.settle.call();
+            let mut call = self.scripts.settle.call(&self.epoch.load());
             call.command.arg(chunk.len());
-            for (index, Settlement { id, actual }) in (settled.len()..).zip(chunk) {
-                encode::settlement(&mut call.command, id, unknown(index), actual);
+            for (index, settlement) in (settled.ended.len()..).zip(chunk) {
+                encode::settlement(&mut call.command, settlement, unknown(index));
             }
-            settled.extend(self.run::<Vec<bool>>(&call).await?);
+            let answer = self.run::<Vec<i64>>(&call).await?;
+            encode::settled(&answer, chunk, &mut settled)?;
         }
         Ok(settled)
+    }
+
+    /// As [`Counters::values`], with the moment of each.
+    pub(super) async fn read(&self, counters: &[Counter]) -> Result<Vec<(u64, u64)>, StoreError> {
+        let mut values = Vec::with_capacity(counters.len());
+        for chunk in counters.chunks(READ_CHUNK) {
+            let mut call = self.scripts.values.call(&self.epoch.load());
+            for counter in chunk {
+                call.command.write_arg_fmt(format_args!("{counter}"));
+            }
+            let answer = self.run::<Vec<u64>>(&call).await?;
+            let (moment, answer) = answer.split_first().ok_or_else(|| broken_answer("values"))?;
+            values.extend(answer.iter().map(|value| (*value, *moment)));
+        }
+        Ok(values)
     }
 
     /// Takes over circuit breakers that opened while the server was away. The later deadline wins.
     pub(super) async fn enter(&self, circuits: &[Circuit]) -> Result<(), StoreError> {
         let now = wall_ms();
         for chunk in circuits.chunks(BATCH) {
-            let mut call = self.scripts.observe.call();
+            let mut call = self.scripts.observe.call(&self.epoch.load());
             call.command.arg(chunk.len());
             for circuit in chunk {
                 encode::entry(&mut call.command, circuit, now);
@@ -154,15 +200,6 @@ impl RedisCounters {
         }
         Ok(())
     }
-}
-
-fn manager(client: &Client) -> RedisResult<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
-        // The next call tries again; waiting callers are not held up by a backoff.
-        .set_number_of_retries(0)
-        .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(CONNECT));
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
 fn leases_key() -> String {
@@ -185,18 +222,18 @@ fn short_millis(duration: Duration) -> u64 {
 
 #[async_trait]
 impl Counters for RedisCounters {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
-        Ok(self.place(admission).await?.admitted)
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+        Ok(self.ask_place(admission).await?.place)
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
-        self.settle_told(settlements, |_| false).await
+        Ok(self.settle_told(settlements, |_| false).await?.ended)
     }
 
     async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
         let mut transitions = Vec::new();
         for chunk in outcomes.chunks(BATCH) {
-            let mut call = self.scripts.observe.call();
+            let mut call = self.scripts.observe.call(&self.epoch.load());
             call.command.arg(chunk.len());
             for outcome in chunk {
                 encode::observation(&mut call.command, outcome);
@@ -208,25 +245,18 @@ impl Counters for RedisCounters {
     }
 
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        let answer: Vec<encode::CircuitAnswer> = self.run(&self.scripts.circuits.call()).await?;
+        let answer: Vec<encode::CircuitAnswer> =
+            self.run(&self.scripts.circuits.call(&self.epoch.load())).await?;
         Ok(answer.into_iter().map(encode::circuit).collect())
     }
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
-        let mut values = Vec::with_capacity(counters.len());
-        for chunk in counters.chunks(READ_CHUNK) {
-            let mut call = self.scripts.values.call();
-            for counter in chunk {
-                call.command.write_arg_fmt(format_args!("{counter}"));
-            }
-            values.extend(self.run::<Vec<u64>>(&call).await?);
-        }
-        Ok(values)
+        Ok(self.read(counters).await?.into_iter().map(|(value, _)| value).collect())
     }
 
     async fn add_samples(&self, samples: &[Sample], keep: usize, ttl: Duration) -> Result<(), StoreError> {
         for chunk in samples.chunks(BATCH) {
-            let mut call = self.scripts.samples.call();
+            let mut call = self.scripts.samples.call(&self.epoch.load());
             call.command.arg(keep.clamp(1, MAX_SAMPLES)).arg(short_millis(ttl).max(1)).arg(MAX_SAMPLE_NAMES);
             encode::samples(&mut call.command, chunk);
             let _: i64 = self.run(&call).await?;
@@ -240,9 +270,9 @@ impl Counters for RedisCounters {
         let limit = self.deadline.saturating_mul(SAMPLES_PATIENCE);
         let fields: Vec<(String, String)> = self
             .limited(limit, async {
-                match read.query_async(&mut self.connection()).await {
+                match read.query_async(&mut self.connection()?).await {
                     Err(error) if error.is_connection_dropped() => {
-                        read.query_async(&mut self.connection()).await
+                        read.query_async(&mut self.connection()?).await
                     }
                     answer => answer,
                 }
@@ -261,15 +291,28 @@ impl Counters for RedisCounters {
             // Deployments that were removed, or had no request for long.
             let mut forget = ::redis::cmd("HDEL");
             forget.arg(samples_key()).arg(over);
-            let _: i64 = self.limited(limit, forget.query_async(&mut self.connection())).await?;
+            let forget = async { forget.query_async(&mut self.connection()?).await };
+            let _: i64 = self.limited(limit, forget).await?;
         }
         Ok(samples)
+    }
+
+    async fn standing(
+        &self,
+        counters: &[Counter],
+        turn: Duration,
+    ) -> Result<Option<Vec<Option<Standing>>>, StoreError> {
+        self.stand("", counters, turn).await
+    }
+
+    async fn correct(&self, corrections: &[Correction]) -> Result<bool, StoreError> {
+        self.mend("", corrections).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         let answer = self.limited(self.deadline, self.send_ping()).await;
         if answer.is_err() {
-            self.replace_connection();
+            self.link.replace();
         }
         answer
     }
@@ -295,8 +338,11 @@ fn broken_answer(script: &str) -> StoreError {
 /// What a script says of its own data is a bug; everything else (connection, loading, read-only replica, out of
 /// memory, wrong password) may pass and degrades.
 fn store_error(error: &RedisError) -> StoreError {
-    use ::redis::ErrorKind;
-    let text = error.to_string();
+    use ::redis::{ErrorKind, ServerErrorKind};
+    let mut text = error.to_string();
+    if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
+        text.push_str("; this server is part of a cluster: name it in `redis_startup_nodes`");
+    }
     let own = matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::InvalidClientConfig)
         || text.contains("WRONGTYPE")
         || text.contains("not an integer");

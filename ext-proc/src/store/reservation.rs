@@ -25,10 +25,11 @@ impl Reservation {
         charges: Vec<Charge>,
         lease: Duration,
     ) -> Result<Self, StoreError> {
-        let limited = |Charge { counter, amount, ttl }| Limited { counter, amount, ttl, limit: None };
+        let limited = |Charge { counter, amount, ttl }| Limited::new(counter, amount, ttl, None);
         let charges = charges.into_iter().map(limited).collect();
         let candidates = vec![Candidate { tier: 0, charges, probe: None }];
-        let admission = Admission { id, lease, required: Vec::new(), candidates, pick: Pick::First };
+        let admission =
+            Admission { id, lease, required: Vec::new(), candidates, pick: Pick::First, renew: None };
         counters.admit(&admission).await?;
         Ok(Self::held(counters, admission.id))
     }
@@ -53,7 +54,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let Some(counters) = self.counters.take() else { return };
-        let nothing = Settlement { id: std::mem::take(&mut self.id), actual: Vec::new() };
+        let nothing = Settlement::end(std::mem::take(&mut self.id), Vec::new());
         // Drop cannot wait; outside a runtime (shutdown) the lease refunds instead.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

@@ -1,23 +1,21 @@
-use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::memory::Memory;
-use super::redis::{Place, RedisCounters, is_late};
+use super::memory::{LEARNT_TTL, Learnt, Lease, Memory, Share};
+use super::redis::{RedisCounters, Settled, Told, is_late};
 use super::{
-    Admission, Admitted, Charge, Circuit, Counter, Counters, Observation, Sample, Settlement, StoreError,
-    Transition,
+    Admission, Admitted, Circuit, Correction, Counter, Counters, Observation, Place, Sample, Settlement,
+    Standing, StoreError, Transition,
 };
 
-/// Settlements kept for the backend while it is away, and counters that those beyond it are summed up in. Leases of
-/// the latter end by themselves.
-const MAX_MISSED: usize = 10_000;
-/// Settlements told at once when the backend is back.
-const TELL: usize = 500;
+mod missed;
+mod recovery;
+
+use missed::{Missed, Others, Queue};
 
 /// How long Redis may answer late, and nothing in time, before it counts as lost: a machine that is busy for a moment
 /// is not a reason to stop sharing.
@@ -27,7 +25,21 @@ const LATE: Duration = Duration::from_millis(200);
 ///
 /// The in-process twin follows along while all is well (own reservations with the values that Redis tells, circuit
 /// breakers, samples), so that it goes on from the last known numbers. When Redis is back it is told what was
-/// settled meanwhile, and which breakers opened.
+/// reserved and settled meanwhile, and which breakers opened.
+///
+/// **How far a limit holds while Redis is away.** With `fail_closed` nothing that has a limit is admitted, so it holds
+/// exactly. Without, each of the `n` replicas that lived when Redis went may use its share of the room that was left
+/// (`limit - counter`, divided without a rest: the shares add up to it). If all of them lose Redis at once, a limit is
+/// exceeded by no more than the mean, over the replicas, of what the others were admitted since this one's last
+/// answer about that counter, and by `(n - 1) / 2` where shares of unequal rooms are rounded apart; not at all in a
+/// window that begins while Redis is away. If only `k` of them lose it, by `k/n` of the room that was left, besides.
+///
+/// **When Redis comes back without its data**, an epoch that is missing or another says so: no script does anything for a
+/// caller who knows another epoch. Every replica brings back what it was told of the counters (of several the newest,
+/// which is exact: every answer carries the moment at which it was true) and the leases that it was given, before
+/// anybody counts from Redis again, which is four probes (a second) after the epoch was made. Lost is what only a replica knew
+/// that died at the same time, and what was written to a primary that failed before its replica (of Redis) heard it.
+/// A settlement whose answer was lost with the data counts as not executed.
 pub struct Resilient {
     inner: Arc<Inner>,
 }
@@ -35,94 +47,72 @@ pub struct Resilient {
 struct Inner {
     primary: Arc<RedisCounters>,
     twin: Memory,
+    /// Name of this process among the replicas.
+    replica: String,
+    fail_closed: bool,
     degraded: AtomicBool,
     /// Begin of the first late call since an answer came in time.
     late: Mutex<Option<Instant>>,
     missed: Mutex<Queue>,
+    others: Mutex<Others>,
+    /// What this process may use of the room left while it counts alone.
+    share: Mutex<Share>,
+    /// Counters that were brought back since somebody asked for them.
+    restored: Mutex<Vec<Counter>>,
     /// Somebody will tell what was missed, though this process is not degraded.
     telling: AtomicBool,
     probe: Duration,
 }
 
-/// What Redis is to be told when it is back.
-#[derive(Debug, Default)]
-struct Queue {
-    settlements: VecDeque<Missed>,
-    /// Sums of the settlements that found no place: a long outage forgets no money.
-    sums: HashMap<Counter, (u64, Duration)>,
-}
-
-impl Queue {
-    fn push(&mut self, missed: Missed) {
-        if self.settlements.len() >= MAX_MISSED
-            && let Some(oldest) = self.settlements.pop_front()
-        {
-            self.sum(oldest.settlement.actual);
-        }
-        self.settlements.push_back(missed);
-    }
-
-    fn sum(&mut self, charges: Vec<Charge>) {
-        for Charge { counter, amount, ttl } in charges {
-            if self.sums.len() >= MAX_MISSED && !self.sums.contains_key(&counter) {
-                continue;
-            }
-            let sum = self.sums.entry(counter).or_default();
-            *sum = (sum.0.saturating_add(amount), sum.1.max(ttl));
-        }
-    }
-
-    /// The next to tell; the sums come as settlements of their own.
-    fn take(&mut self) -> Vec<Missed> {
-        let batch = self.settlements.len().min(TELL);
-        if batch > 0 {
-            return self.settlements.drain(..batch).collect();
-        }
-        let charges = self.sums.drain().map(|(counter, (amount, ttl))| Charge { counter, amount, ttl });
-        let charges: Vec<Charge> = charges.collect();
-        let settlement = |chunk: &[Charge]| {
-            let id = format!("sums/{:032x}", rand::random::<u128>());
-            Missed { settlement: Settlement { id, actual: chunk.to_vec() }, local: true }
-        };
-        charges.chunks(TELL).map(settlement).collect()
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Missed {
-    settlement: Settlement,
-    /// Reserved in the twin only, so the backend has no lease to settle.
-    local: bool,
-}
-
 impl Resilient {
-    /// Probes a lost `primary` every `probe`. Needs a Tokio runtime once it is used.
-    pub fn new(primary: Arc<RedisCounters>, probe: Duration) -> Self {
+    /// Connects, and tells that this replica lives. Redis may be away: then it is probed every `probe`. Four probes
+    /// after the first replica met a server without data it counts; this waits for that. Needs a Tokio runtime.
+    pub async fn open(primary: Arc<RedisCounters>, probe: Duration, fail_closed: bool) -> Self {
         let inner = Inner {
             primary,
             twin: Memory::default(),
+            replica: format!("{:032x}", rand::random::<u128>()),
+            fail_closed,
             degraded: AtomicBool::new(false),
             late: Mutex::default(),
             missed: Mutex::default(),
+            others: Mutex::default(),
+            share: Mutex::new(Share { replicas: 1, rank: 0 }),
+            restored: Mutex::default(),
             telling: AtomicBool::new(false),
             probe,
         };
-        Self { inner: Arc::new(inner) }
-    }
-
-    /// Starts degraded: the backend could not be reached at start.
-    pub fn lost(&self, error: &StoreError) {
-        self.inner.degrade(error);
+        let inner = Arc::new(inner);
+        if let Err(error) = inner.start().await {
+            inner.degrade(&error);
+        }
+        tokio::spawn(recovery::heartbeat(Arc::downgrade(&inner), probe));
+        Self { inner }
     }
 }
 
+fn lost(why: &str) -> StoreError {
+    StoreError::Unavailable { backend: "redis", reason: why.to_owned() }
+}
+
 impl Inner {
+    async fn start(&self) -> Result<(), StoreError> {
+        self.primary.connect().await?;
+        for _ in 0..8 {
+            match self.rejoin().await? {
+                Duration::ZERO => return Ok(()),
+                wait => tokio::time::sleep(wait).await,
+            }
+        }
+        Err(lost("others go on restoring its data"))
+    }
+
     fn degrade(self: &Arc<Self>, error: &StoreError) {
         if self.degraded.swap(true, Ordering::AcqRel) {
             return;
         }
         tracing::warn!(%error, "shared counters lost: limits and cooldowns go on in this process alone");
-        tokio::spawn(probe(Arc::downgrade(self), self.probe));
+        tokio::spawn(recovery::probe(Arc::downgrade(self), self.probe));
     }
 
     /// The answer of the backend, or `None` when it is away (and this process degraded) or late.
@@ -153,6 +143,24 @@ impl Inner {
         self.degraded.load(Ordering::Acquire)
     }
 
+    /// Settles. A lease that Redis does not know is entered first: its counters may have to begin somewhere.
+    async fn end(
+        &self,
+        settlements: &[Settlement],
+        entries: &[Option<Lease>],
+    ) -> Result<Settled, StoreError> {
+        let local = |index: usize| matches!(entries.get(index), Some(Some(lease)) if lease.local);
+        let pairs = settlements.iter().zip(entries).filter_map(|(settlement, lease)| {
+            let lease = lease.as_ref().filter(|lease| lease.local)?;
+            Some((settlement.id.as_str(), lease))
+        });
+        let mut unknown = self.twin.ended_entries(pairs);
+        // A part would be taken for the whole lease.
+        unknown.iter_mut().for_each(|entry| self.twin.complete(entry));
+        self.primary.enter_leases(&unknown, true).await?;
+        self.primary.settle_told(settlements, local).await
+    }
+
     fn miss(self: &Arc<Self>, missed: Missed) {
         self.missed.lock().push(missed);
         self.tell_later();
@@ -175,30 +183,6 @@ impl Inner {
             }
         });
     }
-
-    /// Tells the backend of settlements and circuit breakers that it missed.
-    async fn catch_up(&self) -> Result<usize, StoreError> {
-        let mut told = 0;
-        loop {
-            let batch = self.missed.lock().take();
-            if batch.is_empty() {
-                break;
-            }
-            let settlements: Vec<Settlement> = batch.iter().map(|missed| missed.settlement.clone()).collect();
-            let local = |index: usize| batch.get(index).is_some_and(|missed| missed.local);
-            if let Err(error) = self.primary.settle_told(&settlements, local).await {
-                // Back in front: nothing is lost, and what was told already is not counted twice.
-                let mut queue = self.missed.lock();
-                for missed in batch.into_iter().rev() {
-                    queue.settlements.push_front(missed);
-                }
-                return Err(error);
-            }
-            told += batch.len();
-        }
-        self.primary.enter(&self.twin.untold_circuits()).await?;
-        Ok(told)
-    }
 }
 
 /// A question to Redis that nobody waits for any more (the client left) may be answered all the same: what it was
@@ -213,7 +197,7 @@ impl Drop for Asked<'_> {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (counters, id) = (Resilient { inner: Arc::clone(self.inner) }, self.id.to_owned());
         runtime.spawn(async move {
-            let nothing = Settlement { id, actual: Vec::new() };
+            let nothing = Settlement::end(id, Vec::new());
             if let Err(error) = counters.settle_all(&[nothing]).await {
                 tracing::debug!(%error, "a place that nobody wants any more is left to its lease");
             }
@@ -221,68 +205,57 @@ impl Drop for Asked<'_> {
     }
 }
 
-async fn probe(inner: Weak<Inner>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        let Some(inner) = inner.upgrade() else { return };
-        if inner.primary.ping().await.is_err() {
-            continue;
-        }
-        let told = match inner.catch_up().await {
-            Ok(told) => told,
-            Err(error) => {
-                tracing::debug!(%error, "shared counters answer, but not yet to scripts");
-                continue;
-            }
-        };
-        *inner.late.lock() = None;
-        inner.degraded.store(false, Ordering::Release);
-        tracing::info!(settlements = told, "shared counters are back");
-        // A settlement may have been queued between the last look and the change.
-        if let Err(error) = inner.catch_up().await {
-            inner.degrade(&error);
-        }
-        return;
-    }
-}
-
 #[async_trait]
 impl Counters for Resilient {
-    async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+    async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
         let inner = &self.inner;
         let was_degraded = inner.is_degraded();
         let asked = Asked { inner, id: &admission.id };
-        let answer = inner.ask(inner.primary.place(admission)).await;
+        let answer = inner.ask(inner.primary.ask_place(admission)).await;
         std::mem::forget(asked);
-        if let Some(Place { admitted, values }) = answer? {
-            match admitted {
-                Admitted::Candidate(candidate) => inner.twin.enter(admission, candidate, &values),
-                _ => inner.twin.enter_refusal(admission, &admitted),
-            }
-            return Ok(admitted);
+        if let Some(Told { place, moment, shrunk }) = answer? {
+            inner.twin.enter(admission, &place, moment, &shrunk);
+            return Ok(place);
         }
-        let admitted = inner.twin.admit_alone(admission);
-        if !was_degraded && !matches!(admitted, Admitted::Candidate(_)) {
+        let place = if inner.fail_closed && has_limits(admission) {
+            Err(lost("limits are not counted alone"))
+        } else {
+            let share = *inner.share.lock();
+            Ok(inner.twin.admit_alone(admission, share))
+        };
+        let is_admitted = place.as_ref().is_ok_and(|p| matches!(p.admitted, Admitted::Candidate(_)));
+        if is_admitted {
+            inner.tell_later();
+        } else if !was_degraded {
             // Redis may have admitted it all the same, only too late: nobody will settle that.
-            let settlement = Settlement { id: admission.id.clone(), actual: Vec::new() };
-            inner.miss(Missed { settlement, local: false });
+            let settlement = Settlement::end(admission.id.clone(), Vec::new());
+            inner.miss(Missed { settlement, lease: None, local: false });
         }
-        Ok(admitted)
+        place
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
         let inner = &self.inner;
-        let entries: Vec<Option<bool>> =
-            settlements.iter().map(|s| inner.twin.settle_entry(&s.id, &s.actual)).collect();
+        let entries: Vec<Option<Lease>> =
+            settlements.iter().map(|settlement| inner.twin.settle_entry(settlement)).collect();
         // Reserved while the backend was away, perhaps settled after its return.
-        let local = |index: usize| entries.get(index) == Some(&Some(true));
-        if let Some(settled) = inner.ask(inner.primary.settle_told(settlements, local)).await? {
-            return Ok(settled);
+        if let Some(settled) = inner.ask(inner.end(settlements, &entries)).await? {
+            for ((settlement, entry), ended) in settlements.iter().zip(&entries).zip(&settled.ended) {
+                if *ended && entry.is_none() && !settlement.stays {
+                    inner.others.lock().push(settlement.id.clone());
+                }
+            }
+            inner.twin.told(settlements.iter());
+            inner.twin.given_back(entries.iter().flatten(), settled.moment);
+            inner.twin.learn(settled.counters);
+            return Ok(settled.ended);
         }
-        for (index, settlement) in settlements.iter().enumerate() {
-            inner.miss(Missed { settlement: settlement.clone(), local: local(index) });
+        let ended = entries.iter().map(Option::is_some).collect();
+        for (settlement, lease) in settlements.iter().zip(entries) {
+            let local = lease.as_ref().is_some_and(|lease| lease.local);
+            inner.miss(Missed { settlement: settlement.clone(), lease, local });
         }
-        Ok(entries.iter().map(Option::is_some).collect())
+        Ok(ended)
     }
 
     async fn observe(&self, outcomes: &[Observation]) -> Result<Vec<Transition>, StoreError> {
@@ -306,9 +279,15 @@ impl Counters for Resilient {
 
     async fn values(&self, counters: &[Counter]) -> Result<Vec<u64>, StoreError> {
         let inner = &self.inner;
-        if let Some(values) = inner.ask(inner.primary.values(counters)).await? {
-            inner.twin.learn(counters, &values);
-            return Ok(values);
+        if let Some(values) = inner.ask(inner.primary.read(counters)).await? {
+            let told = counters.iter().zip(&values).map(|(counter, &(value, moment))| Learnt {
+                counter: counter.clone(),
+                value,
+                moment,
+                ttl: LEARNT_TTL,
+            });
+            inner.twin.learn(told);
+            return Ok(values.into_iter().map(|(value, _)| value).collect());
         }
         inner.twin.values(counters).await
     }
@@ -329,6 +308,24 @@ impl Counters for Resilient {
         inner.twin.samples().await
     }
 
+    async fn standing(
+        &self,
+        counters: &[Counter],
+        turn: Duration,
+    ) -> Result<Option<Vec<Option<Standing>>>, StoreError> {
+        let inner = &self.inner;
+        Ok(inner.ask(inner.primary.stand(&inner.replica, counters, turn)).await?.flatten())
+    }
+
+    async fn correct(&self, corrections: &[Correction]) -> Result<bool, StoreError> {
+        let inner = &self.inner;
+        Ok(inner.ask(inner.primary.mend(&inner.replica, corrections)).await?.unwrap_or(false))
+    }
+
+    fn restored(&self) -> Vec<Counter> {
+        std::mem::take(&mut self.inner.restored.lock())
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.inner.primary.ping().await
     }
@@ -336,4 +333,9 @@ impl Counters for Resilient {
     fn degraded(&self) -> bool {
         self.inner.is_degraded()
     }
+}
+
+fn has_limits(admission: &Admission) -> bool {
+    let candidates = admission.candidates.iter().flat_map(|candidate| &candidate.charges);
+    admission.required.iter().chain(candidates).any(|limited| limited.limit.is_some())
 }

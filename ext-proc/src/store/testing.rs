@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 
+use super::RedisServers;
 use crate::config::Secret;
 
 const START: Duration = Duration::from_secs(60);
@@ -51,6 +52,8 @@ impl Drop for TempDir {
 pub struct Redis {
     directory: TempDir,
     child: Option<Child>,
+    /// More arguments, over the others.
+    more: Vec<String>,
 }
 
 impl Redis {
@@ -64,7 +67,20 @@ impl Redis {
     /// One that does not run yet; its URL is known.
     #[must_use]
     pub fn stopped() -> Self {
-        Self { directory: TempDir::new(), child: None }
+        Self { directory: TempDir::new(), child: None, more: Vec::new() }
+    }
+
+    /// One that does not run yet and writes an append-only file: it begins with its data each time.
+    #[must_use]
+    pub fn durable() -> Self {
+        let mut redis = Self::stopped();
+        redis.more = ["--appendonly", "yes"].map(str::to_owned).into();
+        redis
+    }
+
+    /// Takes its append-only file away, while it does not run.
+    pub fn lose(&self) {
+        let _ = fs::remove_dir_all(self.directory.path().join("appendonlydir"));
     }
 
     #[must_use]
@@ -72,16 +88,21 @@ impl Redis {
         Secret::new(format!("redis+unix://{}", self.socket().display()))
     }
 
-    fn socket(&self) -> PathBuf {
+    #[must_use]
+    pub fn servers(&self) -> RedisServers {
+        RedisServers::one(self.url())
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 
-    /// Starts (again), with no data.
+    /// Starts (again), with no data but that of an append-only file.
     pub async fn launch(&mut self) {
         let binary = find("ATTACHE_REDIS_SERVER", "redis-server", &["/usr/bin", "/usr/local/bin"]);
         let mut command = Command::new(binary);
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(self.socket());
-        command.arg("--dir").arg(self.directory.path());
+        command.arg("--dir").arg(self.directory.path()).args(&self.more);
         self.child = Some(spawn(command, &self.directory.path().join("log")));
         let client = ::redis::Client::open(self.url().expose()).expect("redis url");
         let started = Instant::now();
@@ -220,7 +241,7 @@ fn postgres_command(name: &str) -> Command {
 }
 
 /// `variable` names the binary or the directory that it is in.
-fn find(variable: &str, name: &str, places: &[&str]) -> PathBuf {
+pub(super) fn find(variable: &str, name: &str, places: &[&str]) -> PathBuf {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let named = named.map(|path| if path.is_dir() { path.join(name) } else { path });
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -240,12 +261,12 @@ fn spawn(mut command: Command, log: &Path) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
-fn run(command: &mut Command) {
+pub(super) fn run(command: &mut Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }
 
-fn signal(pid: u32, name: &str) {
+pub(super) fn signal(pid: u32, name: &str) {
     run(Command::new("kill").args(["-s", name, &pid.to_string()]));
 }
 

@@ -5,40 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
-
-/// A key to insert.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct NewKey {
-    /// Lower-case hex SHA-256 of the plain key.
-    pub hash: String,
-    /// `sk-...last4`.
-    pub name: String,
-    pub alias: Option<String>,
-    /// Empty: all models. Entries may be model groups or wildcards (`openai/*`).
-    pub models: Vec<String>,
-    pub user_id: Option<String>,
-    pub team_id: Option<String>,
-    /// Unix milliseconds.
-    pub expires_ms: Option<u64>,
-    /// Everything else that the caller sent, kept for later features.
-    pub metadata: serde_json::Value,
-    pub max_budget_nanos: Option<i64>,
-    pub rpm_limit: Option<i64>,
-    pub tpm_limit: Option<i64>,
-    pub created_by: Option<String>,
-}
-
-/// A stored key.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KeyRow {
-    pub key: NewKey,
-    pub blocked: bool,
-    /// Sum of the ledger's rows of this key, nano-dollars.
-    pub spend_nanos: i64,
-    /// Unix milliseconds.
-    pub created_ms: u64,
-    pub updated_ms: u64,
-}
+use crate::entity::EntityRef;
 
 /// One request in the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -57,7 +24,20 @@ pub struct SpendRow {
     pub provider: String,
     /// Model name at the provider.
     pub provider_model: String,
+    /// End user.
     pub user: Option<String>,
+    /// Owner of the key, its team, its organisation, and the tags, as the decision knew them.
+    #[serde(default)]
+    pub user_id: Option<String>,
+    #[serde(default)]
+    pub team_id: Option<String>,
+    #[serde(default)]
+    pub organization_id: Option<String>,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// To whose spend and usage the row is added; the key's hash alone when empty.
+    #[serde(default)]
+    pub charged: Vec<EntityRef>,
     pub stream: bool,
     pub status: u16,
     /// `success`, `failure` or `aborted`.
@@ -68,15 +48,50 @@ pub struct SpendRow {
     pub completion_tokens: u64,
     pub total_tokens: u64,
     pub cached_tokens: u64,
+    /// Prompt tokens written to the provider's cache.
+    #[serde(default)]
+    pub cache_write_tokens: u64,
     pub reasoning_tokens: u64,
     /// Tokens are an estimate.
     pub estimated: bool,
-    /// Nano-dollars; `None` when the price is unknown.
+    /// Nano-dollars: the sum of `lines`; `None` when the price of one is unknown.
     pub cost_nanos: Option<i64>,
+    /// What the cost is made of: the attempts that cost money, in order.
+    #[serde(default)]
+    pub lines: Vec<SpendLine>,
     /// Unix microseconds.
     pub start_us: u64,
     pub duration_us: u64,
     pub first_event_us: Option<u64>,
+}
+
+/// One attempt that cost money, or may have.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SpendLine {
+    /// Its place among the attempts of the request, from 0.
+    pub attempt: u32,
+    pub deployment: String,
+    pub group: String,
+    /// Empty when the configuration does not have the deployment any more.
+    pub provider: String,
+    /// Model name at the provider.
+    pub model: String,
+    /// How it ended: [`attache_llm::contract::AttemptOutcome`] as it is written (`complete`, `error_in_stream`).
+    pub outcome: String,
+    /// Status of the upstream; 0 when none came.
+    pub status: u16,
+    pub prompt: u64,
+    pub completion: u64,
+    pub cached: u64,
+    pub cache_write: u64,
+    pub reasoning: u64,
+    /// Tokens are an estimate.
+    pub estimated: bool,
+    /// Nano-dollars; `None` when the price is unknown, or when nobody counted a whole answer.
+    pub cost_nanos: Option<i64>,
+    /// How the cost came about: [`attache_llm::price::Bill`] as text. Empty when the price is unknown.
+    pub factors: String,
 }
 
 /// Sums over the ledger.
@@ -133,6 +148,29 @@ pub struct Limited {
     /// counts as the limit for this question, so that a request of any size may have an empty window for itself. A
     /// limit of 0 has room for nothing.
     pub limit: Option<u64>,
+    /// Budgets: there is room as long as the counter is below the limit, and what is charged shrinks to what is left.
+    pub shrink: bool,
+    /// Where the counter begins when the backend does not have it.
+    pub seed: Seed,
+}
+
+impl Limited {
+    /// An amount and its limit, without the ways of budgets.
+    #[must_use]
+    pub fn new(counter: Counter, amount: u64, ttl: Duration, limit: Option<u64>) -> Self {
+        Self { counter, amount, ttl, limit, shrink: false, seed: Seed::Zero }
+    }
+}
+
+/// Where a counter begins that the backend does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Seed {
+    #[default]
+    Zero,
+    /// Nobody knows yet: [`Admitted::Unseeded`], and nothing is charged.
+    Ask,
+    /// What the ledger says.
+    Known(u64),
 }
 
 /// Asks for a place on one of several candidates, all or nothing, atomically over all replicas.
@@ -148,6 +186,17 @@ pub struct Admission {
     /// has room.
     pub candidates: Vec<Candidate>,
     pub pick: Pick,
+    /// A reservation of the same request, whose lease goes on until this one's ends.
+    pub renew: Option<String>,
+}
+
+/// The answer to an [`Admission`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub admitted: Admitted,
+    /// Counters after it was admitted: the required ones in order, then the candidate's. Asked again with an id that holds
+    /// a lease: as they are now. Empty when nothing is held.
+    pub values: Vec<u64>,
 }
 
 /// Which candidate of the first tier that has room.
@@ -178,8 +227,25 @@ pub enum Admitted {
     Candidate(usize),
     /// No room in this one of the required limits; `value` is its counter.
     Refused { required: usize, value: u64 },
+    /// These required limits have a counter that the backend does not have, and ask where it begins.
+    Unseeded(Vec<usize>),
     /// No candidate has room. Why, per candidate: the first charge without room, `None` for a probe that is taken.
     Full(Vec<Option<usize>>),
+}
+
+/// What is on a counter, and how much of it is only reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub value: u64,
+    /// `None`: too many leases run to tell.
+    pub held: Option<u64>,
+}
+
+/// Moves a counter to where the ledger says that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    pub counter: Counter,
+    pub by: i64,
 }
 
 /// Ends a reservation with what was really used.
@@ -188,6 +254,17 @@ pub struct Settlement {
     pub id: String,
     /// In place of what was reserved. Usually the same counters; one that is missing here is only taken back.
     pub actual: Vec<Charge>,
+    /// Only the counters named in `actual` are settled (one that is not among the reserved ones is just charged); the rest
+    /// stays reserved under its lease. In the life of a lease a counter is settled so once, however often it is told.
+    pub stays: bool,
+}
+
+impl Settlement {
+    /// The end of a reservation.
+    #[must_use]
+    pub fn end(id: String, actual: Vec<Charge>) -> Self {
+        Self { id, actual, stays: false }
+    }
 }
 
 /// Outcomes of a deployment since the last observation, and the rule that may open its circuit breaker.
@@ -273,16 +350,77 @@ pub enum DatabaseBackend {
     },
 }
 
-/// Where counters and circuit breakers live; chosen by `router_settings.redis_*`.
+/// Where counters and circuit breakers live; chosen by `router_settings.redis_*` and what else names a Redis.
 #[derive(Debug, Clone)]
 pub enum CounterBackend {
     /// The embedded default: this process.
     Memory,
     Redis {
-        url: Secret,
+        servers: RedisServers,
         /// Limit of every call.
         deadline: Duration,
+        /// While Redis is away, what has a limit is refused ([`StoreError::Unavailable`]) rather than counted alone.
+        fail_closed: bool,
     },
+}
+
+/// Ways to one Redis.
+#[derive(Debug, Clone)]
+pub struct RedisServers {
+    /// Scheme (`redis`, `rediss`: TLS, `redis+unix`), login and database of every node; the host, if it is one server.
+    pub url: Secret,
+    pub nodes: RedisNodes,
+    /// File (PEM) of the authorities that certificates are checked by; the system's when there is none.
+    pub ca_certs: Option<PathBuf>,
+}
+
+impl RedisServers {
+    /// The server of a URL.
+    #[must_use]
+    pub fn one(url: Secret) -> Self {
+        Self { url, nodes: RedisNodes::One, ca_certs: None }
+    }
+}
+
+/// For people: without the login.
+impl std::fmt::Display for RedisServers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |nodes: &[(String, u16)]| {
+            nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect::<Vec<_>>().join(", ")
+        };
+        match &self.nodes {
+            RedisNodes::One => {
+                let url = self.url.expose();
+                let address = url.rsplit_once('@').map_or_else(
+                    || url.split_once("://").map_or("", |(_, address)| address),
+                    |(_, address)| address,
+                );
+                let address = address.split(['?', '#']).next().unwrap_or_default();
+                write!(f, "Redis, {}", address.trim_end_matches('/'))?;
+            }
+            RedisNodes::Sentinels { nodes, service, .. } => {
+                write!(f, "Redis, primary of {service}, by sentinels {}", list(nodes))?;
+            }
+            RedisNodes::Cluster(nodes) => write!(f, "Redis Cluster, by {}", list(nodes))?,
+        }
+        if self.url.expose().starts_with("rediss://") { f.write_str(", TLS") } else { Ok(()) }
+    }
+}
+
+/// How to find the server that has the counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisNodes {
+    /// The host of the URL.
+    One,
+    /// Sentinels name the primary of `service`.
+    Sentinels {
+        nodes: Vec<(String, u16)>,
+        service: String,
+        /// Of the sentinels themselves.
+        password: Option<Secret>,
+    },
+    /// A cluster, found by these nodes.
+    Cluster(Vec<(String, u16)>),
 }
 
 /// What a store can answer instead of a value.

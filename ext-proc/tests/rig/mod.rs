@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attache::config::Secret;
+use attache::credentials::Credential;
 use attache::envoy::{AdsService, BootstrapOptions, ClusterOptions, Published, SidecarAddress, render};
 use attache::routing::{Deployment, LiveClusters, Snapshot};
 use attache_llm::contract::DeploymentMeta;
@@ -250,7 +251,7 @@ pub fn deployment(id: &str, host: &str, port: u16, token: &str) -> Deployment {
         host: host.to_owned(),
         port,
         tls: false,
-        credential: Some(("authorization".into(), Secret::new(format!("Bearer {token}")))),
+        credential: Some(Credential::Header("authorization".into(), Secret::new(format!("Bearer {token}")))),
         ..Deployment::new(meta)
     }
 }

@@ -1,13 +1,15 @@
 //! The gate's view of the answer: its headers for the client, and an error where no provider's answer is there.
 
 use attache_llm::contract::{GENERATION_HEADER, HEADER_PREFIX, METADATA_NAMESPACE, NOTE_KEY, Note, VERSION};
+use attache_llm::error::ErrorShape;
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::MapType;
+use proxy_wasm::types::{Action, BufferType, MapType};
 
 use super::Gate;
 use crate::answer;
 use crate::host;
 use crate::redirect::STATUS_HEADER;
+use crate::said::Answered;
 use crate::vm;
 
 impl Gate {
@@ -48,7 +50,7 @@ impl Gate {
             return false;
         }
         self.body_given = true;
-        let body = self.swap.take().unwrap_or_else(|| answer::unusable(status));
+        let body = self.swap.take().unwrap_or_else(|| answer::unusable(status, self.shape));
         let own = |name: &str| name.starts_with(':') || matches!(name, "content-length" | "content-type");
         let kept = headers.iter().filter(|(name, _)| !own(name));
         let mut reply: Vec<(&str, &str)> = kept
@@ -58,6 +60,38 @@ impl Gate {
         // No reply marker here: the request's headers are out of reach by now, and the SDK panics on the attempt.
         let _ = hostcalls::send_http_response(u32::from(status), reply, Some(&body));
         true
+    }
+
+    /// Errors of Envoy and of the sidecar have OpenAI's shape. Must this one get another? (The path cannot tell Envoy's own
+    /// table of replies: by now it is that of the last attempt.)
+    pub(super) fn must_reshape(&self) -> Option<u16> {
+        const MAP: MapType = MapType::HttpResponseHeaders;
+        if self.shape == ErrorShape::Openai || self.swapping {
+            return None;
+        }
+        let status = host::header(MAP, ":status")?.parse::<u16>().ok()?;
+        let json = host::header(MAP, "content-type").is_some_and(|kind| kind.starts_with("application/json"));
+        if status < 400 || !json {
+            return None;
+        }
+        host::remove_header(MAP, "content-length");
+        Some(status)
+    }
+
+    /// Gives an error its shape, once it is whole. One that has it already passes as it is.
+    pub(super) fn reshape(&self, status: u16, size: usize, end: bool) -> Action {
+        const BODY: BufferType = BufferType::HttpResponseBody;
+        /// Errors are short; what is not passes as it is.
+        const MAX: usize = 256 * 1024;
+        if size > MAX {
+            return Action::Continue;
+        }
+        if !end {
+            return Action::Pause;
+        }
+        let body = self.shape.render(status, host::body(BODY, 0, size));
+        host::replace_front(BODY, size, &body);
+        Action::Continue
     }
 
     pub(super) fn answer_headers(&mut self) {
@@ -87,6 +121,9 @@ impl Gate {
         let facts = vm::with(|vm| {
             let request = vm.requests.get(&self.call_id)?;
             let counted = request.retries_and_fallbacks(request.planned(note));
+            for (name, value) in &request.passes.headers {
+                host::set_header(MAP, name, value);
+            }
             Some((request.last_deployment().map(str::to_owned), counted))
         });
         let Some(Some((deployment, (retries, fallbacks)))) = facts else { return };
@@ -95,6 +132,19 @@ impl Gate {
         }
         host::set_header(MAP, "x-litellm-attempted-retries", &retries.to_string());
         host::set_header(MAP, "x-litellm-attempted-fallbacks", &fallbacks.to_string());
+    }
+
+    /// Begins to keep the answer, where what is asked is kept.
+    pub(super) fn answer_words(&self) -> Option<Answered> {
+        let headers = host::headers(MapType::HttpResponseHeaders);
+        let kind = host::find(&headers, "content-type").unwrap_or_default();
+        let encoding = host::find(&headers, "content-encoding").unwrap_or_default();
+        let encoded = !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity");
+        vm::with(|vm| {
+            vm.requests.get(&self.call_id)?.asked.as_ref()?;
+            Answered::new(&vm.room, self.config.prompt_bytes, kind, encoded)
+        })
+        .flatten()
     }
 
     /// The decision's note, read once it is there.

@@ -24,8 +24,22 @@ pub struct GateConfig {
     pub max_pending_usage: usize,
     /// Records per usage batch.
     pub usage_batch: usize,
+    /// Whether there are usage records at all. Only `make bench` says no, to measure what they cost.
+    pub usage: bool,
     /// An additional header to read the key from (`general_settings.litellm_key_header_name`).
     pub key_header: Option<String>,
+    /// Headers that name the end user, after LiteLLM's own (`general_settings.user_header_name`, `user_header_mappings`).
+    pub user_headers: Vec<String>,
+    /// Envoy lets `x-forwarded-client-cert` in, because only a proxy that may be believed can reach it.
+    pub trust_xfcc: bool,
+    /// Claims by which callers without a key are known, in the order in which they are asked for.
+    pub jwt_claims: Vec<String>,
+    /// Bytes kept of what a request says, and of its answer, for the ledger (`general_settings.store_prompts_in_spend_logs`);
+    /// 0: nothing is.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub prompt_bytes: usize,
+    /// Key under which Envoy's `jwt_authn` leaves a token's claims in its dynamic metadata.
+    pub jwt_metadata: String,
 }
 
 impl Default for GateConfig {
@@ -40,7 +54,18 @@ impl Default for GateConfig {
             max_negative: 50_000,
             max_pending_usage: 100_000,
             usage_batch: 500,
+            usage: true,
             key_header: None,
+            user_headers: Vec::new(),
+            trust_xfcc: false,
+            jwt_claims: Vec::new(),
+            prompt_bytes: 0,
+            jwt_metadata: "jwt".to_owned(),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }

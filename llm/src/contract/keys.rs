@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyLookup {
     pub contract: u32,
-    /// Lower-case hex SHA-256 of the whole key (LiteLLM's own hash).
+    /// Lower-case hex SHA-256 of the whole key (LiteLLM's own hash); for a caller without a key, what Envoy verified
+    /// of it ([`crate::identity::Identity`] as text).
     pub hash: String,
 }
 
@@ -47,6 +48,7 @@ pub struct KeyChanges {
     pub contract: u32,
     pub epoch: String,
     pub generation: u64,
+    /// As in [`KeyLookup::hash`]: identities too.
     #[serde(default)]
     pub hashes: Vec<String>,
     #[serde(default)]

@@ -14,7 +14,8 @@ pub struct Ask {
     /// [`super::KeyRecord::id`] of the caller.
     pub key: String,
     pub endpoint: Endpoint,
-    /// Model as the client named it (body, or path).
+    /// Model as the client named it (body, path, query or header); empty where it named none and need not
+    /// ([`Endpoint::may_omit_model`]).
     pub model: String,
     #[serde(default)]
     pub stream: bool,
@@ -26,7 +27,11 @@ pub struct Ask {
     pub max_tokens: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
-    /// End user as the body's `user` says.
+    /// What not every provider can do, by name: parameters (`n`, `logprobs`, `response_format`), and kinds of content
+    /// (`content.image_url`, `content.input_audio`). See [`crate::dialect::support`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// End user: header `x-litellm-customer-id` or `x-litellm-end-user-id`, else the body's `user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// What the caller asked of the router for this request.
@@ -86,6 +91,9 @@ pub struct Replan {
     /// Reservation of the pass before, to settle now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// [`Note::owner`] of the pass before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Every attempt so far, in order; never empty. The class of the last one is why there is a new plan.
     pub tried: Vec<Tried>,
 }
@@ -113,6 +121,10 @@ pub struct Note {
     /// Reservation to settle; echoed in the usage record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// In whose name the request is made and what is reserved for that, in the sidecar's own words. Echoed in
+    /// [`Replan::owner`] and in the usage record, so that any replica can settle and attribute it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Model group that was planned for (after aliases).
     pub group: String,
     /// Headers for the client's answer (limits, group).

@@ -51,6 +51,9 @@ pub struct UsageRecord {
     pub group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// [`super::Note::owner`] of the last pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Passes of the request beyond the first: how often it was planned anew.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replans: u32,
@@ -82,6 +85,12 @@ pub struct UsageRecord {
     /// Upstream attempts in order; empty when the request was refused before any.
     #[serde(default)]
     pub attempts: Vec<AttemptRecord>,
+    /// What was asked, JSON as the body has it, and what was answered (the body, or the text of a stream): where
+    /// [`super::GateConfig::prompt_bytes`] says so. Cut where it is too long, with a mark. The gate adds both as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 /// One upstream attempt, kept current by the adapter on every event (a client abort logs before the adapter ends).
@@ -152,6 +161,19 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoAnswer => "no_answer",
+            Self::Answered => "answered",
+            Self::Complete => "complete",
+            Self::ErrorStatus => "error_status",
+            Self::FailedFirstEvent => "failed_first_event",
+            Self::ErrorInStream => "error_in_stream",
+        }
+    }
+
     /// Does the attempt count against the deployment's health (before looking at the status)?
     #[must_use]
     pub fn is_failure(self) -> bool {

@@ -27,7 +27,7 @@ const PARTS: [&str; 10] = [
 ];
 
 /// Codes that mean one thing, in lower case, compared whole.
-const CODES: [(&str, ErrorClass); 11] = [
+const CODES: [(&str, ErrorClass); 21] = [
     // OpenAI, Azure, Groq, Cerebras.
     ("context_length_exceeded", ErrorClass::ContextWindow),
     // llama.cpp.
@@ -45,10 +45,23 @@ const CODES: [(&str, ErrorClass); 11] = [
     // LiteLLM.
     ("contextwindowexceedederror", ErrorClass::ContextWindow),
     ("contentpolicyviolationerror", ErrorClass::ContentPolicy),
+    // AWS, whose statuses are not always those of the fault.
+    ("throttlingexception", ErrorClass::RateLimit),
+    ("servicequotaexceededexception", ErrorClass::RateLimit),
+    ("resourcenotfoundexception", ErrorClass::NotFound),
+    ("accessdeniedexception", ErrorClass::Authentication),
+    ("unrecognizedclientexception", ErrorClass::Authentication),
+    ("expiredtokenexception", ErrorClass::Authentication),
+    ("modeltimeoutexception", ErrorClass::Timeout),
+    // Google (`ErrorInfo.reason`), with 400.
+    ("api_key_invalid", ErrorClass::Authentication),
+    ("api_key_expired", ErrorClass::Authentication),
+    // Anthropic.
+    ("billing_error", ErrorClass::Authentication),
 ];
 
 /// Words of messages, in lower case.
-const WORDS: [(&str, ErrorClass); 36] = [
+const WORDS: [(&str, ErrorClass); 42] = [
     // OpenAI, Azure, vLLM, DeepSeek, Mistral, OpenRouter, Fireworks.
     ("maximum context length", ErrorClass::ContextWindow),
     ("exceeds the context window", ErrorClass::ContextWindow),
@@ -70,6 +83,7 @@ const WORDS: [(&str, ErrorClass); 36] = [
     // Gemini and Vertex.
     ("exceeds the maximum number of tokens allowed", ErrorClass::ContextWindow),
     ("but model only supports up to", ErrorClass::ContextWindow),
+    ("request payload size exceeds the limit", ErrorClass::ContextWindow),
     // Together and text-generation-inference.
     ("longer than the model's context length", ErrorClass::ContextWindow),
     ("`inputs` tokens + `max_new_tokens` must be", ErrorClass::ContextWindow),
@@ -105,6 +119,14 @@ const WORDS: [(&str, ErrorClass); 36] = [
     // Alibaba.
     ("data may contain inappropriate content", ErrorClass::ContentPolicy),
     ("contentpolicyviolationerror", ErrorClass::ContentPolicy),
+    // Gemini, with 400.
+    ("api key not valid", ErrorClass::Authentication),
+    ("api key expired", ErrorClass::Authentication),
+    // Anthropic, with 400: the gateway's account.
+    ("credit balance is too low", ErrorClass::Authentication),
+    // Bedrock, with 400.
+    ("provided model identifier is invalid", ErrorClass::NotFound),
+    ("with on-demand throughput isn", ErrorClass::NotFound),
 ];
 
 /// Class of an upstream's error answer: by its status, and for a refused request by what the body says. `body` may be
@@ -113,7 +135,7 @@ const WORDS: [(&str, ErrorClass); 36] = [
 pub fn classify(status: u16, body: &[u8]) -> ErrorClass {
     let by_status = ErrorClass::of_status(status);
     let found = match status {
-        400 | 403 | 413 | 422 | 500 => read(body.get(..body.len().min(MAX_BODY)).unwrap_or_default()),
+        400 | 403 | 413 | 422 | 424 | 500 => read(body.get(..body.len().min(MAX_BODY)).unwrap_or_default()),
         _ => return by_status,
     };
     let class = match status {
@@ -129,7 +151,7 @@ pub fn classify(status: u16, body: &[u8]) -> ErrorClass {
 pub(super) fn is_refusal(message: &str) -> bool {
     let mut reading = Reading::default();
     reading.message(message);
-    reading.words.is_some()
+    matches!(reading.words, Some(ErrorClass::ContextWindow | ErrorClass::ContentPolicy))
 }
 
 #[derive(Debug, Default)]
@@ -162,10 +184,14 @@ impl Reading {
             Value::String(text) => self.message(text),
             Value::Array(items) => items.iter().take(4).for_each(|item| self.value(item, depth)),
             Value::Object(members) => {
-                for name in ["code", "type", "status"] {
+                for name in ["code", "type", "status", "__type"] {
                     if let Some(Value::String(word)) = members.get(name) {
                         self.code(word);
                     }
+                }
+                // Google.
+                for detail in members.get("details").and_then(Value::as_array).into_iter().flatten() {
+                    self.code(detail.get("reason").and_then(Value::as_str).unwrap_or_default());
                 }
                 self.long_string(members);
                 for part in PARTS.into_iter().filter_map(|name| members.get(name)) {
@@ -186,6 +212,9 @@ impl Reading {
     }
 
     fn code(&mut self, word: &str) {
+        // AWS: `com.amazon.coral.service#ThrottlingException:http://...`.
+        let word = word.rsplit('#').next().unwrap_or_default();
+        let word = word.split_once(":http").map_or(word, |(word, _)| word);
         let known = CODES.iter().find(|(code, _)| word.eq_ignore_ascii_case(code));
         self.code = self.code.or(known.map(|(_, class)| *class));
     }

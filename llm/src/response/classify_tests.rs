@@ -264,6 +264,32 @@ fn everything_else_is_of_its_status() {
             BadRequest,
         ),
         (
+            "google's key",
+            400,
+            json!({"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}),
+            Authentication,
+        ),
+        (
+            "anthropic's credit",
+            400,
+            json!({"error": {"message": "Your credit balance is too low"}}),
+            Authentication,
+        ),
+        ("bedrock's model", 400, json!({"message": "The provided model identifier is invalid."}), NotFound),
+        (
+            "bedrock's quota",
+            400,
+            json!({"__type": "com.amazon#ServiceQuotaExceededException", "message": "no"}),
+            RateLimit,
+        ),
+        ("bedrock's model failed", 424, json!({"message": "no"}), InternalServer),
+        (
+            "overloaded",
+            529,
+            json!({"type": "error", "error": {"type": "overloaded_error"}}),
+            ServiceUnavailable,
+        ),
+        (
             "max_tokens",
             400,
             json!({"error": {"message": "max_tokens is too large: 100000. This model supports at most 4096 completion tokens", "param": "max_tokens", "code": null}}),

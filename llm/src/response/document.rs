@@ -1,9 +1,13 @@
-use super::{Answer, RewriteOptions, UpstreamError, mask_into, splice, tokens};
+use super::{Answer, RewriteOptions, UpstreamError, class_of, in_class, mask_into, splice, tokens};
 use crate::json;
-use crate::usage::Usage;
+use crate::price::Class;
+use crate::usage::{Counting, Usage};
 
 /// Largest JSON answer that is rewritten, bytes. Larger ones pass untouched.
 pub const MAX_JSON_BYTES: usize = 8 * 1024 * 1024;
+
+/// The same for pictures, which need no rewriting but are large.
+const MAX_PICTURE_BYTES: usize = 256 * 1024;
 
 /// Bytes at the end of a larger answer that are searched for usage.
 const TAIL_BYTES: usize = 4 * 1024;
@@ -15,12 +19,14 @@ pub struct JsonRewriter {
     /// The client's model name as a JSON string.
     model: Vec<u8>,
     input_estimate: u64,
+    counting: Counting,
     max: usize,
     /// The document so far; when it is too large, its last bytes.
     held: Vec<u8>,
     oversized: bool,
     any: bool,
     usage: Option<Usage>,
+    class: Class,
     text_bytes: u64,
     finish_reason: Option<String>,
     error: Option<UpstreamError>,
@@ -29,20 +35,23 @@ pub struct JsonRewriter {
 impl JsonRewriter {
     #[must_use]
     pub fn new(options: RewriteOptions) -> Self {
-        Self::with_max(options, MAX_JSON_BYTES)
+        let pictures = matches!(options.counting, Counting::Images(_));
+        Self::with_max(options, if pictures { MAX_PICTURE_BYTES } else { MAX_JSON_BYTES })
     }
 
     /// A rewriter with a bound of its own, bytes.
     #[must_use]
     pub fn with_max(options: RewriteOptions, max: usize) -> Self {
         Self {
-            model: serde_json::to_vec(&options.client_model).unwrap_or_default(),
+            model: options.shown_model(),
             input_estimate: options.input_estimate,
+            counting: options.counting,
             max,
             held: Vec::new(),
             oversized: false,
             any: false,
             usage: None,
+            class: Class::Standard,
             text_bytes: 0,
             finish_reason: None,
             error: None,
@@ -80,16 +89,19 @@ impl JsonRewriter {
             out.extend_from_slice(document);
             return false;
         };
+        self.class = answer.class;
         if answer.error.is_some() {
-            self.usage = answer.usage;
+            self.usage = answer.usage.map(|usage| *usage);
             self.error = answer.error;
             return mask_into(document, out);
         }
+        let usage = answer.usage.map(|usage| *usage);
+        self.usage = self.counting.document(document, usage);
         let stale =
             |range: &&std::ops::Range<usize>| document.get((*range).clone()) != Some(self.model.as_slice());
-        let ranges: Vec<_> = answer.models.iter().filter(stale).cloned().collect();
+        let shown = if self.model.is_empty() { &[][..] } else { answer.models.as_slice() };
+        let ranges: Vec<_> = shown.iter().filter(stale).cloned().collect();
         splice(document, &ranges, &self.model, out);
-        self.usage = answer.usage;
         self.text_bytes = answer.text_bytes;
         self.finish_reason = answer.finish_reason;
         !ranges.is_empty()
@@ -98,13 +110,10 @@ impl JsonRewriter {
     /// A piece of a document too large to be held: only its last bytes are kept.
     fn pass(&mut self, chunk: &[u8], end: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(chunk);
-        let last = chunk.get(chunk.len().saturating_sub(TAIL_BYTES)..).unwrap_or_default();
-        let keep = TAIL_BYTES.saturating_sub(last.len());
-        let stale = self.held.len().saturating_sub(keep);
-        self.held.drain(..stale);
-        self.held.extend_from_slice(last);
+        keep_tail(&mut self.held, chunk);
         if end {
-            self.usage = usage_in_tail(&self.held);
+            self.usage = value_in_tail(&self.held, b"\"usage\"").and_then(Usage::parse);
+            self.class = value_in_tail(&self.held, b"\"service_tier\"").map_or(Class::Standard, class_of);
             self.held = Vec::new();
         }
     }
@@ -112,11 +121,11 @@ impl JsonRewriter {
     /// The provider's usage, or an estimate marked as one; `None` when nothing was produced.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        match self.usage {
-            Some(usage) => Some(usage),
-            None if !self.any || self.error.is_some() => None,
-            None => Some(Usage::estimate(self.input_estimate, tokens(self.text_bytes))),
+        if self.usage.is_none() && (!self.any || self.error.is_some()) {
+            return None;
         }
+        let estimate = || Usage::estimate(self.input_estimate, tokens(self.text_bytes));
+        self.counting.settle(self.usage, estimate).map(|usage| in_class(usage, self.class))
     }
 
     /// The document was an error in spite of its status.
@@ -132,10 +141,19 @@ impl JsonRewriter {
     }
 }
 
-/// Usage is the last member of most answers. Text cannot fool this: inside a string the quotes would be escaped.
-fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
-    const NAME: &[u8] = b"\"usage\"";
-    let at = memchr::memmem::rfind(tail, NAME)?.checked_add(NAME.len())?;
+/// Keeps the last bytes of what passes.
+pub(super) fn keep_tail(held: &mut Vec<u8>, chunk: &[u8]) {
+    let last = chunk.get(chunk.len().saturating_sub(TAIL_BYTES)..).unwrap_or_default();
+    let keep = TAIL_BYTES.saturating_sub(last.len());
+    let stale = held.len().saturating_sub(keep);
+    held.drain(..stale);
+    held.extend_from_slice(last);
+}
+
+/// The last value of this name. Usage and tier are the last members of most answers. Text cannot fool this: inside a
+/// string the quotes would be escaped.
+pub(super) fn value_in_tail<'a>(tail: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let at = memchr::memmem::rfind(tail, name)?.checked_add(name.len())?;
     let rest = tail.get(at..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-    Usage::parse(rest.get(..json::skip_value(rest, 0)?)?)
+    rest.get(..json::skip_value(rest, 0)?)
 }

@@ -1,8 +1,10 @@
 use std::ops::Range;
 
-use super::{Answer, RewriteOptions, UpstreamError, mask_into, splice, tokens};
+use super::document::{keep_tail, value_in_tail};
+use super::{Answer, RewriteOptions, Step, UpstreamError, in_class, mask_into, splice, tokens};
+use crate::price::Class;
 use crate::sse::{Event, MAX_EVENT_BYTES, Piece, Splitter};
-use crate::usage::Usage;
+use crate::usage::{Counting, Usage};
 
 /// Verdict on the beginning of a stream, while the adapter still holds the headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +61,16 @@ pub struct StreamRewriter {
 #[derive(Debug)]
 struct Seen {
     drop_usage: bool,
+    done_mark: bool,
     input_estimate: u64,
+    counting: Counting,
+    /// End of an event that was too large.
+    tail: Vec<u8>,
     /// The client's model name as a JSON string.
     model: Vec<u8>,
     usage: Option<Usage>,
+    /// The last class that was no standard one.
+    class: Class,
     events: u64,
     text_bytes: u64,
     finish_reason: Option<String>,
@@ -77,9 +85,13 @@ impl StreamRewriter {
     pub fn new(options: RewriteOptions) -> Self {
         let seen = Seen {
             drop_usage: options.injected_usage && !options.want_usage,
+            done_mark: options.done_mark,
             input_estimate: options.input_estimate,
-            model: serde_json::to_vec(&options.client_model).unwrap_or_default(),
+            counting: options.counting,
+            tail: Vec::new(),
+            model: options.shown_model(),
             usage: None,
+            class: Class::Standard,
             events: 0,
             text_bytes: 0,
             finish_reason: None,
@@ -133,6 +145,7 @@ impl StreamRewriter {
         splitter.push(chunk, &mut take);
         if end {
             splitter.finish(&mut take);
+            self.seen.close(out);
         }
         self.seen.changed || self.splitter.held() != 0
     }
@@ -141,11 +154,11 @@ impl StreamRewriter {
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         let seen = &self.seen;
-        match seen.usage {
-            Some(usage) => Some(usage),
-            None if seen.events == 0 => None,
-            None => Some(Usage::estimate(seen.input_estimate, tokens(seen.text_bytes))),
+        if seen.usage.is_none() && seen.events == 0 {
+            return None;
         }
+        let estimate = || Usage::estimate(seen.input_estimate, tokens(seen.text_bytes));
+        seen.counting.settle(seen.usage, estimate).map(|usage| in_class(usage, seen.class))
     }
 
     /// An error event that came after the first good one.
@@ -154,7 +167,7 @@ impl StreamRewriter {
         self.seen.error.as_ref()
     }
 
-    /// Was `[DONE]` seen?
+    /// Was `[DONE]` seen, or the dialect's last event?
     #[must_use]
     pub fn done(&self) -> bool {
         self.seen.done
@@ -180,6 +193,8 @@ fn judge(raw: &[u8]) -> Option<FirstEvent> {
         Data::Done => Some(FirstEvent::Empty),
         Data::Error(error) => Some(FirstEvent::Error(error)),
         Data::Answer(answer) if answer.choices == Some(0) => None,
+        // Announced, but nothing of it is there: Anthropic says "overloaded" after this.
+        Data::Answer(answer) if matches!(answer.step, Step::Opening | Step::Ping) => None,
         Data::Answer(_) => Some(FirstEvent::Good),
         Data::Unknown if event.data.as_deref().is_none_or(|data| data.trim_ascii().is_empty()) => None,
         Data::Unknown => {
@@ -199,6 +214,9 @@ impl Seen {
                 self.dropped_last = false;
                 // It holds output that cannot be looked into; count it once it has any size.
                 self.events = self.events.max(1);
+                // A picture ends with its usage.
+                keep_tail(&mut self.tail, raw);
+                self.usage = value_in_tail(&self.tail, b"\"usage\"").and_then(Usage::parse).or(self.usage);
                 out.extend_from_slice(raw);
             }
         }
@@ -206,6 +224,7 @@ impl Seen {
 
     fn event(&mut self, raw: &[u8], out: &mut Vec<u8>) {
         self.dropped_last = false;
+        self.tail.clear();
         let event = Event::parse(raw);
         match Data::of(&event) {
             Some(Data::Done) => self.done = true,
@@ -244,8 +263,27 @@ impl Seen {
         }
     }
 
+    /// After an error the provider may leave out the end that clients wait for.
+    fn close(&mut self, out: &mut Vec<u8>) {
+        if self.done_mark && self.error.is_some() && !self.done {
+            out.extend_from_slice(b"data: [DONE]\n\n");
+            self.changed = true;
+            self.done = true;
+        }
+    }
+
     fn note(&mut self, answer: Answer) {
-        self.usage = answer.usage.or(self.usage);
+        self.usage = match (answer.usage, self.usage) {
+            (Some(usage), Some(before)) => Some(usage.over(&before)),
+            (usage, before) => usage.map(|usage| *usage).or(before),
+        };
+        self.done |= answer.step == Step::Last;
+        if matches!(answer.step, Step::Opening | Step::Ping) {
+            return;
+        }
+        if answer.class != Class::Standard {
+            self.class = answer.class;
+        }
         self.text_bytes = self.text_bytes.saturating_add(answer.text_bytes);
         self.finish_reason = answer.finish_reason.or(self.finish_reason.take());
         self.events = self.events.saturating_add(1);
@@ -257,7 +295,7 @@ impl Seen {
             let start = event.raw_at(range.start)?;
             let end = start.checked_add(range.len())?;
             let value = raw.get(start..end)?;
-            (value != self.model).then_some(start..end)
+            (value != self.model && !self.model.is_empty()).then_some(start..end)
         };
         answer.models.iter().filter_map(place).collect()
     }

@@ -4,11 +4,12 @@ use crate::error::{envelope, kind_of_status, mask_secrets};
 use crate::json::{self, Member};
 
 use super::classify::is_refusal;
+use super::said::{Said, error_body};
 
 /// Longest message taken from an upstream, characters.
 const MAX_MESSAGE: usize = 2_000;
 /// Largest error body kept verbatim, bytes.
-const MAX_VERBATIM: usize = 64 * 1024;
+pub(super) const MAX_VERBATIM: usize = 64 * 1024;
 
 /// An error that an upstream reported in its body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +26,24 @@ pub struct UpstreamError {
 }
 
 impl UpstreamError {
+    /// An error in a provider's own words: its kind and code, where it says any.
+    #[must_use]
+    pub fn new(message: &str, kind: Option<&str>, code: Option<&str>) -> Self {
+        Self::build(message, kind.map(bounded), code.map(bounded), None)
+    }
+
+    /// The same, with the status that the provider says.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The error that a document or the data of an event is, if it is one.
+    #[must_use]
+    pub fn of_document(data: &[u8]) -> Option<Self> {
+        Self::of_members(data, &json::members(data)?)
+    }
+
     /// The error of a document, by its top-level members: an `error` that says something, or `object: "error"`
     /// (older vLLM).
     pub(super) fn of_members(data: &[u8], members: &[Member<'_>]) -> Option<Self> {
@@ -47,8 +66,18 @@ impl UpstreamError {
     }
 
     /// The data of an `event: error`, or what should have been JSON.
-    pub(super) fn of_text(text: &[u8]) -> Self {
+    #[must_use]
+    pub fn of_text(text: &[u8]) -> Self {
         Self::of_json(text, None, None)
+    }
+
+    /// An error in a provider's own document (Anthropic's, Google's, AWS's, ...): `status` where the transport said one.
+    #[must_use]
+    pub fn of_provider(status: Option<u16>, document: &[u8]) -> Self {
+        let said = Said::read(document);
+        let status = status.unwrap_or_else(|| said.status());
+        let body = error_body(status, document);
+        Self { message: mask_secrets(&said.message), kind: said.kind, code: said.code, status, body }
     }
 
     /// `raw`: the error itself, JSON or text; `verbatim`: the body for the client if there is one already.
@@ -78,7 +107,7 @@ impl UpstreamError {
 }
 
 /// A string, or a number as one, of bounded length.
-fn plain(value: &Value) -> Option<String> {
+pub(super) fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(bounded(text)),
         Value::Number(number) => Some(number.to_string()),
@@ -86,7 +115,7 @@ fn plain(value: &Value) -> Option<String> {
     }
 }
 
-fn bounded(text: &str) -> String {
+pub(super) fn bounded(text: &str) -> String {
     let text = text.trim();
     let mut out: String = text.chars().take(MAX_MESSAGE).collect();
     if out.len() < text.len() {
@@ -96,31 +125,34 @@ fn bounded(text: &str) -> String {
 }
 
 /// HTTP status for an error that came inside HTTP 200.
-fn status_of(code: Option<&str>, kind: Option<&str>) -> Option<u16> {
+pub(super) fn status_of(code: Option<&str>, kind: Option<&str>) -> Option<u16> {
     let number = code.and_then(|code| code.parse::<u16>().ok()).filter(|code| (400..600).contains(code));
     number.or_else(|| code.and_then(status_of_word)).or_else(|| kind.and_then(status_of_word))
 }
 
 fn status_of_word(word: &str) -> Option<u16> {
     let word = word.to_ascii_lowercase();
-    let table: [(&[&str], u16); 10] = [
+    let table: [(&[&str], u16); 12] = [
         // The filter itself failed, not the prompt.
         (&["content_filter_error"], 500),
-        (&["rate_limit", "ratelimit", "quota", "throttl", "too_many"], 429),
+        // Bedrock: its model failed.
+        (&["modelstreamerror", "modelerror"], 502),
+        (&["rate_limit", "ratelimit", "quota", "throttl", "too_many", "resource_exhausted"], 429),
         (&["overloaded", "unavailable", "capacity"], 503),
-        (&["timeout"], 504),
-        (&["authentication", "invalid_api_key", "unauthorized"], 401),
-        (&["permission", "forbidden"], 403),
+        (&["timeout", "deadline_exceeded"], 504),
+        (&["authentication", "invalid_api_key", "unauthorized", "unauthenticated"], 401),
+        (&["permission", "forbidden", "accessdenied", "unrecognizedclient", "expiredtoken"], 403),
         (&["not_found", "notfound"], 404),
         (&["context_length", "content_policy", "content_filter", "badrequest"], 400),
-        (&["invalid_request", "invalid_value", "bad_request"], 400),
+        (&["invalid_request", "invalid_value", "bad_request", "invalid_argument"], 400),
+        (&["validationexception", "failed_precondition"], 400),
         (&["server_error", "internal", "api_error"], 500),
     ];
     table.iter().find(|(parts, _)| parts.iter().any(|part| word.contains(part))).map(|(_, status)| *status)
 }
 
 /// The document as it is (secrets masked) if it has OpenAI's shape: `error` is an object with a `message` string.
-fn openai_shaped(document: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn openai_shaped(document: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(document).ok().filter(|text| text.len() <= MAX_VERBATIM)?;
     let members = json::members(document)?;
     let error = members.iter().rev().find(|member| member.key == "error")?;
@@ -129,28 +161,4 @@ fn openai_shaped(document: &[u8]) -> Option<Vec<u8>> {
     let error = document.get(error.value.clone())?;
     let message = json::members(error)?.into_iter().rev().find(|member| member.key == "message")?;
     error.get(message.value)?.starts_with(b"\"").then(|| mask_secrets(text).into_bytes())
-}
-
-/// The body of an upstream's error answer, fit for the client: verbatim when it already has OpenAI's shape (secrets
-/// masked), else its message or text in OpenAI's envelope, bounded.
-#[must_use]
-pub fn error_body(status: u16, body: &[u8]) -> Vec<u8> {
-    if let Some(verbatim) = openai_shaped(body) {
-        return verbatim;
-    }
-    let start = body.get(..body.len().min(MAX_VERBATIM)).unwrap_or_default();
-    let value = serde_json::from_slice::<Value>(start).unwrap_or(Value::Null);
-    let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(&value);
-    let word = |value: &Value, name: &str| value.get(name).and_then(plain);
-    let message = plain(error)
-        .or_else(|| ["message", "detail"].iter().find_map(|name| word(error, name)))
-        .or_else(|| ["message", "detail"].iter().find_map(|name| word(&value, name)))
-        .unwrap_or_else(|| String::from_utf8_lossy(start).into_owned());
-    let message = match bounded(&message) {
-        empty if empty.is_empty() => format!("The upstream answered with status {status} and no message."),
-        message => message,
-    };
-    let kind = word(error, "type").unwrap_or_else(|| kind_of_status(status).to_owned());
-    let code = word(error, "code").unwrap_or_else(|| status.to_string());
-    envelope(&message, &kind, None, Some(&code))
 }

@@ -3,78 +3,18 @@
 use std::ops::Range;
 
 use super::cuts::Cuts;
+use super::field::Field;
 use super::gateway::{Gateway, Shape};
 use super::lexer::{Kind, Sink};
+use super::needs::{self, Needs};
+use crate::wishes::CONTROL;
+
 use super::{ScanError, ScanLimits, Scanned, StreamOptionsAt};
 
 /// Longest key that is told from others, bytes. No known one is longer than `mock_testing_content_policy_fallbacks`.
 const MAX_KEY: usize = 40;
 /// Longest number read as a count, bytes.
 const MAX_NUMBER: usize = 64;
-
-/// Top-level members that matter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Model,
-    Stream,
-    StreamOptions,
-    MaxTokens,
-    MaxCompletionTokens,
-    N,
-    User,
-    /// Text, images and audio for the model.
-    Messages,
-    /// Text or token ids.
-    Prompt,
-    /// Text without media: declarations of tools, schemas, suffix.
-    Text,
-    /// The client's labels, and some words to the gateway among them.
-    Metadata,
-    Other,
-}
-
-impl Field {
-    fn of(key: &[u8]) -> Self {
-        match key {
-            b"model" => Self::Model,
-            b"stream" => Self::Stream,
-            b"stream_options" => Self::StreamOptions,
-            b"max_tokens" => Self::MaxTokens,
-            b"max_completion_tokens" => Self::MaxCompletionTokens,
-            b"n" => Self::N,
-            b"user" => Self::User,
-            b"messages" => Self::Messages,
-            b"prompt" | b"input" => Self::Prompt,
-            b"tools" | b"functions" | b"response_format" | b"suffix" | b"instructions" | b"prediction" => {
-                Self::Text
-            }
-            b"metadata" => Self::Metadata,
-            _ => Self::Other,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Stream => "stream",
-            Self::StreamOptions => "stream_options",
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-            Self::N => "n",
-            Self::User => "user",
-            Self::Messages => "messages",
-            Self::Prompt => "prompt",
-            Self::Metadata => "metadata",
-            Self::Text | Self::Other => "request_body",
-        }
-    }
-
-    /// Members that the adapter edits or that decide how the answer is read: two of them would mean one thing to the
-    /// gateway and another to the provider.
-    fn must_be_single(self) -> bool {
-        matches!(self, Self::Model | Self::Stream | Self::StreamOptions)
-    }
-}
 
 /// What the text of the string or number in progress is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +24,8 @@ enum Use {
     Count,
     /// Keep up to so many bytes; more is an error.
     Keep(usize),
+    /// An address: does it lead elsewhere, or is it the data itself?
+    Address,
 }
 
 #[derive(Debug)]
@@ -100,11 +42,14 @@ pub(super) struct Found {
     /// Single members seen, to refuse a second.
     seen: Vec<Field>,
     gateway: Gateway,
+    needs: Needs,
     cuts: Cuts,
     text: Vec<u8>,
     text_use: Use,
     start: usize,
     key_start: usize,
+    /// Quote of the key of the top-level member in progress.
+    member_start: usize,
 }
 
 impl Found {
@@ -119,11 +64,13 @@ impl Found {
             key_too_long: false,
             seen: Vec::with_capacity(4),
             gateway: Gateway::default(),
+            needs: Needs::default(),
             cuts: Cuts::default(),
             text: Vec::new(),
             text_use: Use::Ignore,
             start: 0,
             key_start: 0,
+            member_start: 0,
         }
     }
 
@@ -131,8 +78,14 @@ impl Found {
         self.scanned.len = len;
         self.scanned.empty = self.cuts.all_cut();
         self.scanned.cuts = self.cuts.finish();
+        self.scanned.user = self.scanned.user.or_else(|| self.gateway.end_user());
+        self.scanned.no_log = self.gateway.no_log();
         self.scanned.wishes = self.gateway.finish();
         self.scanned.max_tokens = self.max_completion_tokens.or(self.scanned.max_tokens);
+        if self.max_completion_tokens.is_some() {
+            self.scanned.max_tokens_key = None;
+        }
+        self.scanned.needs = self.needs.finish();
         self.scanned
     }
 
@@ -158,7 +111,8 @@ impl Found {
         if depth == 1 && self.field == Field::Metadata {
             self.cuts.leave_metadata(end);
         } else {
-            let cut = self.gateway.member_end(depth);
+            let cut = self.gateway.member_end(depth)
+                || (self.limits.cut_model && depth == 1 && self.field == Field::Model);
             self.cuts.member(depth, cut, end);
         }
     }
@@ -166,6 +120,9 @@ impl Found {
     /// A value at the top level: is it of the kind its member must have?
     fn top_level(&mut self, kind: Kind, start: usize) -> Result<(), ScanError> {
         let field = self.field;
+        if self.needs.value(if self.key_too_long { &[] } else { &self.key }, kind) {
+            self.text_use = Use::Keep(MAX_NUMBER);
+        }
         let expected = match (field, kind) {
             (_, Kind::Null) => None,
             (Field::Model, Kind::String) => {
@@ -207,21 +164,36 @@ impl Found {
 
     fn top_level_end(&mut self, kind: Kind, end: usize) -> Result<(), ScanError> {
         let range = self.start..end;
+        if kind == Kind::Number {
+            self.needs.number(std::str::from_utf8(&self.text).unwrap_or_default());
+        }
         match self.field {
             Field::Model => {
-                self.scanned.model = (kind == Kind::String).then(|| self.take_text());
+                self.scanned.model = if kind == Kind::String { Some(self.name()?) } else { None };
                 self.scanned.model_range = Some(range);
             }
-            Field::User => self.scanned.user = (kind == Kind::String).then(|| self.take_text()),
+            Field::User => {
+                let user = if kind == Kind::String { Some(self.name()?) } else { None };
+                self.scanned.user = user.filter(|user| !user.is_empty());
+            }
             Field::Stream => {
                 self.scanned.stream = kind == Kind::True;
                 self.scanned.stream_range = Some(range);
             }
             Field::StreamOptions => self.end_stream_options(kind, range),
-            Field::MaxTokens => self.scanned.max_tokens = self.integer(kind)?,
+            Field::MaxTokens => {
+                if kind == Kind::Number && self.known_key() == b"max_tokens" {
+                    self.scanned.max_tokens_key = Some(self.member_start..self.start);
+                }
+                self.scanned.max_tokens = self.integer(kind)?;
+            }
             Field::MaxCompletionTokens => self.max_completion_tokens = self.integer(kind)?,
             Field::N => self.scanned.n = self.integer(kind)?,
-            Field::Messages | Field::Prompt | Field::Text | Field::Metadata | Field::Other => {}
+            Field::Messages => self.scanned.prompt_range = Some(range),
+            Field::Prompt => {
+                self.scanned.prompt_range.get_or_insert(range);
+            }
+            Field::Text | Field::Metadata | Field::Other => {}
         }
         Ok(())
     }
@@ -238,6 +210,15 @@ impl Found {
 
     fn take_text(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.text)).unwrap_or_default()
+    }
+
+    /// The text in progress as a name that databases and logs can carry.
+    fn name(&mut self) -> Result<String, ScanError> {
+        let text = self.take_text();
+        match text.chars().any(char::is_control) {
+            true => Err(invalid(self.field.name(), self.start, CONTROL)),
+            false => Ok(text),
+        }
     }
 
     /// The number in progress as a count; `None` for null.
@@ -259,6 +240,9 @@ impl Found {
             // A picture or a sound has its own price in tokens, whatever the length of its base64.
             b"image_url" | b"input_audio" | b"file" => {
                 if kind != Kind::Null {
+                    if self.known_key() == b"input_audio" {
+                        self.needs.add(needs::AUDIO);
+                    }
                     self.scanned.media = self.scanned.media.saturating_add(1);
                 }
                 false
@@ -275,6 +259,21 @@ impl Found {
             1 => matches!(self.field, Field::Messages | Field::Prompt | Field::Text),
             _ if self.key_fresh() => self.member_counts(kind),
             _ => self.counts.last().copied().unwrap_or(false),
+        }
+    }
+
+    /// Is the string that begins now the address of some content? Its file id is a need in itself.
+    fn is_address(&mut self) -> bool {
+        if self.depth() < 2 || !matches!(self.field, Field::Messages | Field::Prompt) || !self.key_fresh() {
+            return false;
+        }
+        match self.known_key() {
+            b"url" | b"image_url" | b"file_url" => true,
+            b"file_id" => {
+                self.needs.add(needs::FILE_ID);
+                false
+            }
+            _ => false,
         }
     }
 
@@ -306,6 +305,7 @@ impl Sink for Found {
             return self.gateway.nested_key(key, self.key_start);
         }
         if self.depth() == 1 {
+            self.member_start = self.key_start;
             self.field = Field::of(self.known_key());
             if self.field.must_be_single() {
                 if self.seen.contains(&self.field) {
@@ -329,6 +329,7 @@ impl Sink for Found {
     fn value(&mut self, kind: Kind, start: usize) -> Result<(), ScanError> {
         self.text_use = Use::Ignore;
         self.text.clear();
+        let address = kind == Kind::String && self.is_address();
         let counts = self.value_counts(kind);
         match self.depth() {
             0 if kind != Kind::Object => {
@@ -340,6 +341,7 @@ impl Sink for Found {
                 self.start = start;
                 match self.gateway.value(self.depth(), kind, start)? {
                     Shape::Text => self.text_use = Use::Keep(crate::wishes::MAX_TEXT),
+                    Shape::User => self.text_use = Use::Keep(self.limits.max_user_bytes),
                     Shape::Number => self.text_use = Use::Keep(MAX_NUMBER),
                     Shape::Other => {}
                 }
@@ -371,6 +373,7 @@ impl Sink for Found {
                 self.counts.push(counts);
                 self.clear_key();
             }
+            Kind::String if address && self.text_use == Use::Ignore => self.text_use = Use::Address,
             Kind::String if counts && self.text_use == Use::Ignore => self.text_use = Use::Count,
             Kind::Number if counts && self.field == Field::Prompt => {
                 self.scanned.token_ids = self.scanned.token_ids.saturating_add(1);
@@ -383,9 +386,22 @@ impl Sink for Found {
     fn text(&mut self, bytes: &[u8]) -> Result<(), ScanError> {
         match self.text_use {
             Use::Ignore => {}
+            Use::Address => {
+                // `http` or `data`: the first byte tells. (An address is short, its text in a tool's words too.)
+                if matches!(bytes.first(), Some(b'h' | b'H')) {
+                    self.needs.add(needs::REMOTE);
+                }
+                self.text_use = Use::Ignore;
+            }
             Use::Count => {
                 let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 self.scanned.text_bytes = self.scanned.text_bytes.saturating_add(length);
+                if self.field == Field::Prompt {
+                    // Every character has one byte that does not go on with another.
+                    let begins = bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+                    let chars = u64::try_from(begins).unwrap_or(u64::MAX);
+                    self.scanned.prompt_chars = self.scanned.prompt_chars.saturating_add(chars);
+                }
             }
             Use::Key => {
                 if self.key.len().saturating_add(bytes.len()) > MAX_KEY {

@@ -1,7 +1,7 @@
 //! Members that speak to the gateway: what they say, and that they may stand in a body only once.
 
 use crate::contract::Wishes;
-use crate::wishes::{MAX_FALLBACKS, add_tag, milliseconds};
+use crate::wishes::{CONTROL, MAX_FALLBACKS, add_tag, milliseconds};
 
 use super::ScanError;
 use super::found::{integer, invalid};
@@ -20,8 +20,14 @@ enum Member {
     Session,
     MetadataSession,
     Region,
+    NoLog,
+    MetadataNoLog,
     /// The provider's own (OpenAI): a hint here, and it stays in the body.
     CacheKey,
+    /// The provider's own (OpenAI's name for the end user).
+    SafetyId,
+    /// The client's own: Anthropic's name for the end user.
+    MetadataUser,
     /// Means nothing to this gateway (LiteLLM's own machinery) and less to a provider.
     Ignored(&'static str),
 }
@@ -38,7 +44,9 @@ impl Member {
             b"tags" => Self::Tags,
             b"litellm_session_id" => Self::Session,
             b"allowed_model_region" => Self::Region,
+            b"no-log" => Self::NoLog,
             b"prompt_cache_key" => Self::CacheKey,
+            b"safety_identifier" => Self::SafetyId,
             b"litellm_trace_id" => Self::Ignored("litellm_trace_id"),
             b"litellm_metadata" => Self::Ignored("litellm_metadata"),
             b"context_window_fallback_dict" => Self::Ignored("context_window_fallback_dict"),
@@ -60,6 +68,8 @@ impl Member {
         Some(match key {
             b"tags" => Self::MetadataTags,
             b"session_id" => Self::MetadataSession,
+            b"no-log" => Self::MetadataNoLog,
+            b"user_id" => Self::MetadataUser,
             b"spend_logs_metadata" => Self::Ignored("metadata.spend_logs_metadata"),
             _ => return None,
         })
@@ -78,7 +88,11 @@ impl Member {
             Self::Session => "litellm_session_id",
             Self::MetadataSession => "metadata.session_id",
             Self::Region => "allowed_model_region",
+            Self::NoLog => "no-log",
+            Self::MetadataNoLog => "metadata.no-log",
             Self::CacheKey => "prompt_cache_key",
+            Self::SafetyId => "safety_identifier",
+            Self::MetadataUser => "metadata.user_id",
             Self::Ignored(name) => name,
         }
     }
@@ -86,20 +100,39 @@ impl Member {
     fn expected(self) -> &'static str {
         match self {
             Self::Fallbacks => "an array of model names, or of objects with a 'model' and nothing else",
-            Self::DisableFallbacks => "a boolean",
+            Self::DisableFallbacks | Self::NoLog | Self::MetadataNoLog => "a boolean",
             Self::NumRetries | Self::MaxRetries => "an integer",
             Self::Timeout | Self::StreamTimeout => "a number of seconds",
             Self::Tags | Self::MetadataTags => "an array of strings",
-            Self::Session | Self::MetadataSession | Self::Region | Self::CacheKey => "a string",
+            Self::Session
+            | Self::MetadataSession
+            | Self::Region
+            | Self::CacheKey
+            | Self::SafetyId
+            | Self::MetadataUser => "a string",
             Self::Ignored(_) => "anything",
         }
     }
+}
+
+/// Is a member of the body the gateway's own, so that no provider may see it?
+pub(crate) fn is_for_gateway(name: &str) -> bool {
+    name.starts_with("litellm_")
+        || Member::top_level(name.as_bytes())
+            .is_some_and(|member| !matches!(member, Member::CacheKey | Member::SafetyId))
+}
+
+/// The same of a member of `metadata`.
+pub(crate) fn is_metadata_for_gateway(name: &str) -> bool {
+    Member::in_metadata(name.as_bytes()).is_some_and(|member| member != Member::MetadataUser)
 }
 
 /// What to do with the text of the value that begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Text,
+    /// An end user's name.
+    User,
     Number,
     Other,
 }
@@ -118,6 +151,9 @@ pub(super) struct Gateway {
     max_retries: Option<u32>,
     metadata_session: Option<String>,
     cache_key: Option<String>,
+    safety_id: Option<String>,
+    metadata_user: Option<String>,
+    no_log: bool,
 }
 
 impl Gateway {
@@ -161,7 +197,11 @@ impl Gateway {
         match (member, depth.saturating_sub(own), kind) {
             (_, 0, Kind::Null)
             | (Member::Fallbacks | Member::Tags | Member::MetadataTags, 0, Kind::Array)
-            | (Member::DisableFallbacks, 0, Kind::True | Kind::False) => Ok(Shape::Other),
+            | (
+                Member::DisableFallbacks | Member::NoLog | Member::MetadataNoLog,
+                0,
+                Kind::True | Kind::False,
+            ) => Ok(Shape::Other),
             (
                 Member::NumRetries | Member::MaxRetries | Member::Timeout | Member::StreamTimeout,
                 0,
@@ -174,6 +214,12 @@ impl Gateway {
             )
             | (Member::Fallbacks | Member::Tags | Member::MetadataTags, 1, Kind::String)
             | (Member::Fallbacks, 2, Kind::String) => Ok(Shape::Text),
+            (Member::SafetyId | Member::MetadataUser, 0, Kind::String) => Ok(Shape::User),
+            // Not ours to refuse: the provider may know what it means.
+            (Member::SafetyId | Member::MetadataUser, ..) => {
+                self.reading = false;
+                Ok(Shape::Other)
+            }
             (Member::Fallbacks, 1, Kind::Object) => {
                 self.has_model = false;
                 Ok(Shape::Other)
@@ -192,6 +238,9 @@ impl Gateway {
     ) -> Result<(), ScanError> {
         let Some((member, own)) = self.current else { return Ok(()) };
         let fail = |what: &str| invalid(member.name(), start, what);
+        if text.chars().any(char::is_control) {
+            return Err(fail(CONTROL));
+        }
         match (member, depth.saturating_sub(own), kind) {
             (Member::Fallbacks, 1 | 2, Kind::String) => self.add_fallback(text).map_err(|what| fail(&what)),
             (Member::Fallbacks, 1, Kind::Object) if !self.has_model => Err(self.unexpected(start)),
@@ -210,6 +259,7 @@ impl Gateway {
         let text_of = |text: String| Some(text).filter(|text| !text.is_empty());
         match member {
             Member::DisableFallbacks => self.wishes.disable_fallbacks = kind == Kind::True,
+            Member::NoLog | Member::MetadataNoLog => self.no_log |= kind == Kind::True,
             Member::NumRetries => self.wishes.num_retries = Some(count(&text)?),
             Member::MaxRetries => self.max_retries = Some(count(&text)?),
             Member::Timeout => self.wishes.timeout_ms = Some(milliseconds(&text)?),
@@ -217,6 +267,8 @@ impl Gateway {
             Member::Session => self.wishes.session = text_of(text),
             Member::MetadataSession => self.metadata_session = text_of(text),
             Member::CacheKey => self.cache_key = text_of(text),
+            Member::SafetyId => self.safety_id = text_of(text),
+            Member::MetadataUser => self.metadata_user = text_of(text),
             Member::Region => self.wishes.region = text_of(text),
             Member::Fallbacks | Member::Tags | Member::MetadataTags | Member::Ignored(_) => {}
         }
@@ -241,7 +293,7 @@ impl Gateway {
             Some((member, own)) if own == depth => {
                 self.current = None;
                 self.reading = false;
-                member != Member::CacheKey
+                !matches!(member, Member::CacheKey | Member::SafetyId | Member::MetadataUser)
             }
             _ => false,
         }
@@ -252,6 +304,16 @@ impl Gateway {
         let (name, expected) = (member.name(), member.expected());
         let message = format!("Invalid type for '{name}': expected {expected}.");
         ScanError { param: Some(name), offset: start, message }
+    }
+
+    /// Is nothing said to be kept?
+    pub(super) fn no_log(&self) -> bool {
+        self.no_log
+    }
+
+    /// Whom the request is made for, where the body has no `user`.
+    pub(super) fn end_user(&mut self) -> Option<String> {
+        self.safety_id.take().or_else(|| self.metadata_user.take())
     }
 
     /// `num_retries` wins over `max_retries`; a session's own name over the hint for the provider's cache.

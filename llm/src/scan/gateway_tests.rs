@@ -32,6 +32,45 @@ fn all_wishes_are_read() {
 }
 
 #[test]
+fn no_log_is_heard_and_goes_no_further() {
+    for (body, heard, sent) in [
+        (r#"{"no-log":true,"model":"m"}"#, true, r#"{"model":"m"}"#),
+        (r#"{"model":"m","no-log":false}"#, false, r#"{"model":"m"}"#),
+        (r#"{"metadata":{"no-log":true,"own":1}}"#, true, r#"{"metadata":{"own":1}}"#),
+        (r#"{"no-log":null,"metadata":{"no-log":true},"n":1}"#, true, r#"{"n":1}"#),
+        (r#"{"messages":[{"no-log":true}]}"#, false, r#"{"messages":[{"no-log":true}]}"#),
+    ] {
+        let scanned = scan(body.as_bytes()).unwrap();
+        assert_eq!(scanned.no_log, heard, "{body}");
+        let mut left = body.to_owned();
+        scanned.cuts.iter().rev().for_each(|cut| left.replace_range(cut.clone(), ""));
+        assert_eq!(
+            serde_json::from_str::<Value>(&left).unwrap(),
+            serde_json::from_str::<Value>(sent).unwrap()
+        );
+    }
+    assert_eq!(scan(br#"{"no-log":"yes"}"#).unwrap_err().param, Some("no-log"));
+}
+
+#[test]
+fn the_place_of_what_is_asked_is_known() {
+    for (body, place) in [
+        (
+            r#"{"model":"m","messages": [{"role":"user","content":"]"}] ,"n":1}"#,
+            r#"[{"role":"user","content":"]"}]"#,
+        ),
+        (r#"{"input":"text","model":"m"}"#, r#""text""#),
+        (r#"{"prompt":[1,2],"messages":[]}"#, "[]"),
+        (r#"{"messages":[],"input":"x"}"#, "[]"),
+    ] {
+        for scanned in [scan(body.as_bytes()).unwrap(), scan_pieces(body.as_bytes(), &[3, 7, 5]).unwrap()] {
+            assert_eq!(&body[scanned.prompt_range.unwrap()], place, "{body}");
+        }
+    }
+    assert_eq!(scan(br#"{"model":"m"}"#).unwrap().prompt_range, None);
+}
+
+#[test]
 fn which_one_wins() {
     assert_eq!(wishes(r#"{"max_retries":3}"#).num_retries, Some(3));
     assert_eq!(wishes(r#"{"num_retries":0,"max_retries":3}"#).num_retries, Some(0));
@@ -163,11 +202,49 @@ proptest! {
         prop_assert_eq!(&scan_pieces(text.as_bytes(), &cuts), &whole);
         if let Ok(found) = whole {
             prop_assert!(found.cuts.is_sorted_by(|one, next| one.end < next.start), "{:?}", found.cuts);
-            let edits = BodyEdits::plan(&found, &crate::edit::tests::meta(true), "m");
+            let edits = BodyEdits::plan(&found, &crate::edit::tests::meta(true), "m", crate::path::Endpoint::ChatCompletions);
             let mut out = Vec::new();
             edits.apply(0, text.as_bytes(), &mut out);
             prop_assert_eq!(out.len(), edits.new_len());
             prop_assert!(serde_json::from_slice::<Value>(&out).is_ok(), "{} -> {}", text, String::from_utf8_lossy(&out));
         }
+    }
+}
+
+#[test]
+fn the_end_user_has_three_names() {
+    let user = |body: &str| scan(body.as_bytes()).unwrap().user;
+    assert_eq!(
+        user(r#"{"metadata":{"user_id":"m"},"safety_identifier":"s","user":"u"}"#).as_deref(),
+        Some("u")
+    );
+    assert_eq!(
+        user(r#"{"metadata":{"user_id":"m"},"safety_identifier":"s","user":""}"#).as_deref(),
+        Some("s")
+    );
+    assert_eq!(user(r#"{"metadata":{"user_id":"m"},"user":null}"#).as_deref(), Some("m"));
+    assert_eq!(user(r#"{"metadata":{"a":{"user_id":"m"}}}"#), None);
+    // What is of another type is the provider's to judge.
+    assert_eq!(user(r#"{"metadata":{"user_id":{"a":[1,"b"]},"x":1},"safety_identifier":7}"#), None);
+}
+
+#[test]
+fn names_of_the_end_user_stay_in_the_body() {
+    let found = scan(br#"{"metadata":{"user_id":"m"},"safety_identifier":"s"}"#).unwrap();
+    assert!(found.cuts.is_empty() && !found.empty, "{found:?}");
+}
+
+#[test]
+fn control_characters_are_refused_where_they_would_be_stored() {
+    for body in [
+        r#"{"user":"a\u0000"}"#,
+        r#"{"model":"a\u001fb"}"#,
+        r#"{"tags":["a\nb"]}"#,
+        r#"{"safety_identifier":"a\u0000"}"#,
+        r#"{"metadata":{"user_id":"\u0007"}}"#,
+        r#"{"litellm_session_id":"a\u0000"}"#,
+    ] {
+        let error = scan(body.as_bytes()).unwrap_err();
+        assert!(error.message.contains("control character"), "{body}: {error}");
     }
 }

@@ -16,7 +16,7 @@ def test_unknown_path(gateway):
     assert_envelope(gateway.http.get("/"), 404)
 
 
-@pytest.mark.parametrize("path", ["/v2/model/info", "/model_group/info", "/spend", "/team/nothing", "/keys", "/healthz",
+@pytest.mark.parametrize("path", ["/v3/model/info", "/model_group/infos", "/spend", "/team/nothing", "/keys", "/healthz",
                                   "/v1/modelsx"])
 def test_paths_that_only_look_like_the_admin_api(gateway, path):
     """Gate and Envoy agree on what is the sidecar's: each of these is nobody's, and none is a server error."""

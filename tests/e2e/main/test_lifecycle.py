@@ -15,14 +15,16 @@ STREAMS = 50
 
 
 def stream_once(gateway, script, client=None):
-    """One whole stream: its call id and its text; an error status is returned as such."""
+    """One whole stream: its call id, its text and who served it; an error status is returned as such."""
     client = client or gateway.client()
     try:
         raw = client.chat.completions.with_raw_response.create(
             model="gpt-4o", messages=QUESTION, stream=True, extra_headers=marked(script)[0])
     except openai.APIStatusError as error:
-        return error.status_code, None
-    return raw.headers["x-litellm-call-id"], content(list(raw.parse()))
+        return error.status_code, None, None
+    text = content(list(raw.parse()))
+    served = {name: raw.headers[name] for name in raw.headers if name.startswith(("x-litellm-model", "x-litellm-attempted"))}
+    return raw.headers["x-litellm-call-id"], text, served
 
 
 @pytest.mark.timeout(150)
@@ -35,16 +37,16 @@ def test_sidecar_restarts_under_load(own_gateway, how):
     def worker(_):
         client = gateway.client()
         while not stop.is_set():
-            call_id, text = stream_once(gateway, "one=chunk-delay:25,chunks:24", client)
+            call_id, text, served = stream_once(gateway, "one=chunk-delay:25,chunks:24", client)
             if text is None:
                 refused[call_id] += 1
                 time.sleep(0.05)
             else:
-                finished.append((call_id, text))
+                finished.append((call_id, text, served))
 
     load = threading.Thread(target=in_threads, args=(STREAMS, worker), daemon=True)
     load.start()
-    wait_for("fifty streams", lambda: gateway.stack.active() >= STREAMS - 5, 10)
+    wait_for("fifty streams", lambda: gateway.stack.active() >= STREAMS - 5, 30)
     for _ in range(2):
         gateway.stack.sidecar.stop(how)
         time.sleep(0.5)
@@ -56,8 +58,10 @@ def test_sidecar_restarts_under_load(own_gateway, how):
     assert not load.is_alive()
     assert set(refused) <= {503}, refused
     assert len(finished) > STREAMS * 3
-    assert {text for _, text in finished} == {ANSWER * 2}, "a running stream was harmed"
-    wanted = {call_id for call_id, _ in finished}
+    # Only `one` answers twice as long: a shorter text was broken off, or a fallback took a request that `one` could serve.
+    harmed = [stream for stream in finished if stream[1] != ANSWER * 2]
+    assert not harmed, f"{len(harmed)} streams were harmed, of them {harmed[:3]}"
+    wanted = {call_id for call_id, _, _ in finished}
     assert len(wanted) == len(finished)
 
     def rows():
@@ -95,13 +99,13 @@ def test_drain_hands_over_usage(backend):
         load = threading.Thread(daemon=True, target=lambda: results.extend(
             in_threads(20, lambda _: stream_once(gateway, "one=chunk-delay:60,chunks:12"))))
         load.start()
-        wait_for("twenty streams", lambda: gateway.stack.active() >= 20, 10)
+        wait_for("twenty streams", lambda: gateway.stack.active() >= 20, 30)
         gateway.stack.stop()
         load.join(20)
-        assert [text for _, text in results] == [ANSWER] * 20
+        assert [text for _, text, _ in results] == [ANSWER] * 20
         gateway.stack.start()
         rows = {row["request_id"] for row in gateway.rows()}
-        assert {call_id for call_id, _ in results} <= rows
+        assert {call_id for call_id, _, _ in results} <= rows
 
 
 def test_redis_goes_and_comes_back():

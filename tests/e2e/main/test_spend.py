@@ -3,6 +3,7 @@
 import json
 import time
 
+import cost_cases
 import httpx
 import pytest
 from harness import ANSWER, QUESTION, chat, content, events, marked
@@ -29,6 +30,20 @@ def test_row(gateway, stream):
     assert not row["estimated"]
     # The key's own sum follows its rows.
     assert gateway.stack.call("GET", f"/key/info?key={key}")["info"]["spend"] == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tier", ["default", "priority", "batch"])
+def test_parts_and_the_tier_that_was_given_are_priced(gateway, stream, tier):
+    """By the table's prices, computed apart from the gateway."""
+    headers, _ = marked(f"one=usage:12000/345,cached:4567,reasoning:89,tier:{tier}")
+    answer = gateway.post(chat(stream=stream), headers=headers)
+    row = gateway.spend(answer.headers["x-litellm-call-id"])
+    usage = {"prompt": 12000, "completion": 345, "cached": 4567, "reasoning": 89,
+             "class": "standard" if tier == "default" else tier}
+    want = cost_cases.nanos(cost_cases.listed("gpt-4o"), usage, {})
+    assert round(row["spend"] * 1e9) == want
+    assert not row["estimated"]
 
 
 def test_embeddings_row(gateway):

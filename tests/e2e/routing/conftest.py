@@ -1,4 +1,5 @@
 import pytest
+from asking import report
 from harness import BACKENDS, Gateway
 from world import FACTS, config_of
 
@@ -12,11 +13,4 @@ def gateway(request):
 
 
 def pytest_unconfigure(config):
-    """Last of all, the figures in one line."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or not (reporter.stats.get("passed") or reporter.stats.get("failed")):
-        return
-    passed, failed = (len(reporter.stats.get(outcome, ())) for outcome in ("passed", "failed"))
-    failed += len(reporter.stats.get("error", ()))
-    checks = f"{passed} checks" + (f", {failed} FAILED" if failed else "")
-    reporter.write_line(f"routing: {checks}" + "".join(f"{', ' if n else '; '}{text}" for n, text in enumerate(FACTS.lines())))
+    report(config, "routing", FACTS)

@@ -36,10 +36,10 @@ fn a_key_of_another_section_is_sent_there() {
 #[test]
 fn litellm_s_other_keys_are_warnings() {
     let found = warnings(&format!(
-        "{MODEL}      aws_region_name: us-east-1\nlitellm_settings:\n  drop_params: true\n  callbacks: [prometheus]\nguardrails: []\n"
+        "{MODEL}      azure_username: u\nlitellm_settings:\n  set_verbose: true\n  callbacks: [prometheus]\nguardrails: []\n"
     ));
-    assert_some(&found, &["7 model_list[0].litellm_params.aws_region_name", "does not act"]);
-    assert_some(&found, &["9 litellm_settings.drop_params"]);
+    assert_some(&found, &["7 model_list[0].litellm_params.azure_username", "does not act"]);
+    assert_some(&found, &["9 litellm_settings.set_verbose"]);
     assert_some(&found, &["10 litellm_settings.callbacks"]);
     assert_some(&found, &["11 guardrails"]);
     assert_eq!(found.len(), 4, "{found:#?}");
@@ -83,6 +83,8 @@ fn the_master_key_is_refused_when_weak() {
     );
     assert_some(&errors(&with("sk-1234")), &["publicly known"]);
     assert_some(&errors(&with("sk-a")), &["too short"]);
+    assert_some(&errors(&with("sk-5f3a9c07d1e8")), &["too short"]);
+    assert!(errors_of(&with("sk-5f3a9c07d1e84")).is_empty());
     assert_some(&errors_with(MODEL, &Env::default()), &["general_settings.master_key", "not set"]);
     let permitted = format!("{}  dangerously_permit_weak_or_unset_master_key: true\n", with("sk-1234"));
     assert_some(&warnings(&permitted), &["publicly known"]);
@@ -131,11 +133,11 @@ fn deployments_must_be_reachable_and_unique() {
 #[test]
 fn other_providers_are_left_out_with_a_warning() {
     let text = format!(
-        "{MODEL}  - model_name: claude\n    litellm_params: {{model: anthropic/claude-sonnet-4, api_key: k}}\nrouter_settings:\n  fallbacks: [{{gpt-4o: [claude]}}]\n"
+        "{MODEL}  - model_name: claude\n    litellm_params: {{model: replicate/claude-sonnet-4, api_key: k}}\nrouter_settings:\n  fallbacks: [{{gpt-4o: [claude]}}]\n"
     );
     assert_some(
         &warnings(&text),
-        &["8 model_list[1].litellm_params.model", "`anthropic` is not implemented yet"],
+        &["8 model_list[1].litellm_params.model", "`replicate` is not implemented yet"],
     );
     let snapshot = crate::config::snapshot(&config(&text), &PriceTable::default(), 1, &env()).unwrap();
     assert_eq!(snapshot.groups.keys().collect::<Vec<_>>(), ["gpt-4o"]);

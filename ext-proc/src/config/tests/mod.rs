@@ -1,10 +1,15 @@
 mod docs;
 mod errors;
 mod files;
+mod limits;
 mod placeholders;
+mod prices;
+mod providers;
+mod redis;
 mod routing;
 mod routing_errors;
 mod snapshot;
+mod stored;
 
 use std::path::PathBuf;
 
@@ -60,6 +65,14 @@ fn errors(text: &str) -> Vec<String> {
 fn errors_with(text: &str, env: &Env) -> Vec<String> {
     let Err(ConfigErrors(issues)) = load_text(text, env) else { panic!("it loads:\n{text}") };
     issues.iter().map(short).collect()
+}
+
+/// The same of one that may load.
+fn errors_of(text: &str) -> Vec<String> {
+    load_text(text, &env())
+        .err()
+        .map(|ConfigErrors(issues)| issues.iter().map(short).collect())
+        .unwrap_or_default()
 }
 
 /// The snapshot of one that loads, with the built-in prices.

@@ -56,8 +56,9 @@ model_list:
     let config = load_text(text, &env).unwrap().config;
     assert_eq!(config.router_settings.redis_port, Some(6380));
     let snapshot = crate::config::snapshot(&config, &Default::default(), 1, &env).unwrap();
-    let (_, credential) = snapshot.groups["a"].deployments[0].credential.as_ref().unwrap();
-    assert_eq!(credential.expose(), "Bearer from-the-file-x");
+    let credential = snapshot.groups["a"].deployments[0].credential.as_ref().unwrap();
+    let (_, credential) = credential.configured().unwrap();
+    assert_eq!(credential, "Bearer from-the-file-x");
 }
 
 proptest! {

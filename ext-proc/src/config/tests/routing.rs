@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use attache_llm::class::ErrorClass;
+use attache_llm::price::Item;
 
 use super::*;
 use crate::config::{Requirement, check};
@@ -93,7 +94,7 @@ litellm_settings:
 #[test]
 fn a_list_whose_targets_are_all_left_out_is_still_a_list() {
     let s = snapshot(&with(
-        "  - {model_name: claude, litellm_params: {model: anthropic/claude, api_key: k}}
+        "  - {model_name: claude, litellm_params: {model: replicate/claude, api_key: k}}
 router_settings:
   context_window_fallbacks: [{gpt-4o: [claude]}]
 ",
@@ -226,13 +227,17 @@ fn a_pattern_is_priced_by_the_name_asked_for() {
     let s = snapshot(text);
     let d = &s.groups["openai/*"].deployments[0];
     assert_eq!(d.meta.price, None);
-    assert_eq!(s.price(d, Some("gpt-4o")).map(|price| price.input), Some(2_500_000_000));
+    assert_eq!(s.price(d, Some("gpt-4o")).and_then(|price| price.base(Item::Input)), Some(2_500_000_000));
     assert_eq!(s.max_input_tokens(d, Some("gpt-4o")), Some(128_000));
     assert_eq!((s.price(d, Some("nobody's")), s.price(d, None)), (None, None));
     let own = text.replace("api_key: k", "api_key: k, input_cost_per_token: 1e-6");
     let s = snapshot(&own);
     let d = &s.groups["openai/*"].deployments[0];
-    assert_eq!(s.price(d, Some("gpt-4o")).map(|price| price.input), Some(1_000_000_000), "the file's wins");
+    assert_eq!(
+        s.price(d, Some("gpt-4o")).and_then(|price| price.base(Item::Input)),
+        Some(1_000_000_000),
+        "the file's wins"
+    );
     assert!(snapshot(MODEL).prices.is_none(), "nobody needs the table then");
 }
 
@@ -260,7 +265,7 @@ fn the_redis_of_four_keys_is_one_url() {
     let url = |lines: &str| match config(&with(&format!("router_settings:\n  redis_host: h\n{lines}")))
         .counters()
     {
-        CounterBackend::Redis { url, .. } => url.expose().to_owned(),
+        CounterBackend::Redis { servers, .. } => servers.url.expose().to_owned(),
         CounterBackend::Memory => panic!("Redis is configured"),
     };
     assert_eq!(url(""), "redis://h:6379/");
@@ -318,4 +323,16 @@ fn check_tells_what_the_example_does() {
     }
     let tiers: Vec<_> = ["azure-east", "azure-west", "openai-last"].map(|id| report.find(id).unwrap()).into();
     assert!(tiers.is_sorted(), "{report}");
+}
+
+#[test]
+fn defaults_for_requests_without_a_model_must_be_served() {
+    let text =
+        |name: &str| format!("{MODEL}general_settings:\n  files_model: {name}\n  moderation_model: gpt-4o\n");
+    let made = snapshot(&text("gpt-4o"));
+    assert_eq!(
+        (made.files_model.as_deref(), made.moderation_model.as_deref()),
+        (Some("gpt-4o"), Some("gpt-4o"))
+    );
+    assert_some(&errors(&text("gpt-4")), &["general_settings.files_model"]);
 }

@@ -142,8 +142,8 @@ fn budgets_have_an_amount_and_a_window() {
     assert_some(&found, &["provider_budget_config.groq", "`budget_limit` and `max_budget` are the same"]);
     assert_some(&found, &["provider_budget_config.groq", "`time_period` and `budget_duration` are the same"]);
     assert_eq!(found.len(), 5, "{found:#?}");
-    let anthropic = router("  provider_budget_config: {anthropic: {budget_limit: 1, time_period: 1d}}\n");
-    assert_some(&warnings(&anthropic), &["provider_budget_config.anthropic", "not implemented yet"]);
+    let later = router("  provider_budget_config: {replicate: {budget_limit: 1, time_period: 1d}}\n");
+    assert_some(&warnings(&later), &["provider_budget_config.replicate", "not implemented yet"]);
     assert_some(
         &errors(&params("max_budget: 5")),
         &["2 model_list[0].litellm_params.max_budget", "needs `budget_duration`"],

@@ -4,6 +4,7 @@ use std::time::Duration;
 use attache_llm::price::Price;
 
 use super::*;
+use crate::credentials::Credential;
 
 #[test]
 fn ids_are_stable_and_tell_equal_entries_apart() {
@@ -63,7 +64,7 @@ model_list:
         [("openai-organization", "org-1"), ("x-team", "blue")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     assert_eq!(openai.meta.headers, headers);
     assert_eq!(
-        openai.credential.as_ref().map(|(k, v)| (k.as_str(), v.expose())),
+        openai.credential.as_ref().and_then(Credential::configured),
         Some(("authorization", "Bearer k"))
     );
     let own = of("own");
@@ -74,7 +75,7 @@ model_list:
     assert_eq!(of("azure").meta.api_version.as_deref(), Some("2024-10-21"));
     let header = of("header");
     assert!(header.meta.headers.is_empty(), "a credential never travels in metadata");
-    let credential = header.credential.as_ref().map(|(k, v)| (k.as_str(), v.expose()));
+    let credential = header.credential.as_ref().and_then(Credential::configured);
     assert_eq!(credential, Some(("ocp-apim-subscription-token", "t0p")));
 }
 
@@ -91,17 +92,13 @@ model_list:
   - {model_name: embed, litellm_params: {model: openai/text-embedding-3-small, api_key: k}}
 ",
     );
-    let price = |name: &str| s.groups[name].deployments[0].meta.price;
-    let listed = Price {
-        input: 2_500_000_000,
-        output: 10_000_000_000,
-        cache_read: Some(1_250_000_000),
-        cache_creation: None,
-    };
-    assert_eq!(price("table"), Some(listed));
-    assert_eq!(price("base"), Some(listed));
-    assert_eq!(price("over"), Some(Price { input: 3_100_000_000, output: 12_000_000_000, ..listed }));
-    assert_eq!(price("info"), Some(Price { input: 100_000_000, ..Price::default() }));
+    let price = |name: &str| s.groups[name].deployments[0].meta.price.clone();
+    let listed = PriceTable::embedded().lookup("gpt-4o").unwrap().price.clone().unwrap();
+    assert_eq!(price("table"), Some(listed.clone()));
+    assert_eq!(price("base"), Some(listed.clone()));
+    let own = Price::per_token(3_100_000_000, 12_000_000_000);
+    assert_eq!(price("over"), Some(listed.with(own.rates().iter().copied())));
+    assert_eq!(price("info"), "in 100000000".parse().ok());
     assert_eq!(price("unknown"), None);
     assert_eq!(s.groups["embed"].deployments[0].mode.as_deref(), Some("embedding"));
 }

@@ -1,6 +1,9 @@
 //! Limits: the first step is admitted, what follows is free, and all full is told with the true wait.
 
 use super::*;
+use crate::entity::double::Entities;
+use crate::keys::{KeyDirectory, hash};
+use crate::limits::Rules;
 
 fn limited(id: &str, group: &str, rpm: u64) -> Deployment {
     change(deployment(id, group), |d| d.rpm = Some(rpm))
@@ -104,7 +107,7 @@ async fn money_is_a_limit_of_deployments_and_providers() {
     use attache_llm::price::Price;
     let budget = Budget { limit: 1_000_000, period: Duration::from_secs(86_400) };
     let priced = change(deployment("a", "gpt"), |d| {
-        d.meta.price = Some(Price { input: 10_000_000_000, output: 10_000_000_000, ..Price::default() });
+        d.meta.price = Some(Price::per_token(10_000_000_000, 10_000_000_000));
         d.budget = Some(budget);
     });
     // 100 tokens are estimated at 10,000 nano-dollars each: one request fills the day.
@@ -198,4 +201,30 @@ async fn an_ordered_group_keeps_its_order_beside_a_ranked_one() {
     for call in 1..6 {
         assert_eq!(first(&world, call, "gpt").await.unwrap(), "c2", "weight decides, not who is least used");
     }
+}
+
+#[tokio::test]
+async fn the_budget_for_end_users_limits_each_of_them_on_its_own() {
+    let store = Arc::new(Entities::default());
+    let key = store.put(Entity::new(EntityKind::Key, hash("sk-of-a-service"))).id;
+    let mut budget = Entity::new(EntityKind::Budget, "free");
+    budget.settings.max_parallel_requests = Some(1);
+    store.put(budget);
+    let rules = Rules { end_user_budget_id: Some("free".into()), ..Rules::default() };
+    let world = World::new(Snapshot { limits: Arc::new(rules), ..two_groups() });
+    let keys = KeyDirectory::new(store, None);
+    let counters = world.counters();
+    let context = Context { keys: &*keys, ..world.context(&counters) };
+    let request = async |call: &str, user: Option<&str>| {
+        let ask = Ask { call_id: call.into(), user: user.map(str::to_owned), ..ask(&key, "gpt") };
+        let decision = decide(&context, &ask).await?;
+        let _ = decision.reservation.hand_over();
+        Ok::<_, attache_llm::error::ApiError>(())
+    };
+    request("1", Some("ann")).await.unwrap();
+    let refused = request("2", Some("ann")).await.unwrap_err();
+    assert_eq!(refused.status, 429);
+    assert!(refused.message.contains("ann"), "{}", refused.message);
+    request("3", Some("bob")).await.unwrap();
+    request("4", None).await.unwrap();
 }

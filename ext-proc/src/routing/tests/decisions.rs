@@ -1,6 +1,7 @@
 //! Keys, access, candidates, order of groups, timeouts.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
@@ -23,8 +24,8 @@ async fn the_plan_goes_round_the_group_then_to_the_fallback() {
 async fn keys_are_refused_with_their_reason() {
     let world = World::new(two_groups())
         .with_key("blocked", |k| k.blocked = true)
-        .with_key("expired", |k| k.key.expires_ms = Some(1_000))
-        .with_key("fine", |k| k.key.expires_ms = Some(u64::MAX));
+        .with_key("expired", |k| k.expires_ms = Some(1_000))
+        .with_key("fine", |k| k.expires_ms = Some(u64::MAX));
     for (key, status, kind) in [
         ("nobody", 401, "token_not_found_in_db"),
         ("blocked", 401, "auth_error"),
@@ -57,7 +58,7 @@ async fn an_unknown_key_while_the_store_is_away_is_503_and_the_master_key_works(
 
 #[tokio::test]
 async fn a_denied_model_and_an_unknown_one_look_the_same_to_a_limited_key() {
-    let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["claude".into()]);
+    let world = World::new(two_groups()).with_key("k", |k| k.settings.models = vec!["claude".into()]);
     let denied = world.decide(&ask("k", "gpt")).await.unwrap_err();
     let unknown = world.decide(&ask("k", "nonsense")).await.unwrap_err();
     assert_eq!((denied.status, &*denied.kind), (403, "key_model_access_denied"));
@@ -69,7 +70,7 @@ async fn a_denied_model_and_an_unknown_one_look_the_same_to_a_limited_key() {
 
 #[tokio::test]
 async fn a_fallback_that_the_key_may_not_use_is_left_out() {
-    let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["gpt".into()]);
+    let world = World::new(two_groups()).with_key("k", |k| k.settings.models = vec!["gpt".into()]);
     let decision = world.decide(&ask("k", "gpt")).await.unwrap();
     assert!(!deployments(&decision).contains(&"c"));
 }
@@ -79,8 +80,8 @@ async fn an_alias_leads_to_its_group_and_may_be_what_the_list_names() {
     let mut s = two_groups();
     s.aliases.insert("smart".into(), "gpt".into());
     let world = World::new(s)
-        .with_key("alias", |k| k.key.models = vec!["smart".into()])
-        .with_key("group", |k| k.key.models = vec!["gpt".into()]);
+        .with_key("alias", |k| k.settings.models = vec!["smart".into()])
+        .with_key("group", |k| k.settings.models = vec!["gpt".into()]);
     for key in ["alias", "group"] {
         assert_eq!(world.decide(&ask(key, "smart")).await.unwrap().group, "gpt");
     }
@@ -122,7 +123,7 @@ async fn a_group_that_cools_is_passed_over_and_all_cooling_is_a_429_with_the_tru
 
 #[tokio::test]
 async fn a_cooldown_of_a_fallback_that_the_key_may_not_use_does_not_set_the_wait() {
-    let world = World::new(two_groups()).with_key("k", |k| k.key.models = vec!["gpt".into()]);
+    let world = World::new(two_groups()).with_key("k", |k| k.settings.models = vec!["gpt".into()]);
     world.open("a", 60_000);
     world.open("b", 60_000);
     world.open("c", 2_000);
@@ -138,6 +139,34 @@ async fn a_cluster_that_envoy_has_not_acknowledged_is_never_named() {
     world.live.dead.extend(["gpt/openai/b".to_owned(), "claude/openai/c".to_owned()]);
     let error = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap_err();
     assert_eq!((error.status, error.retry_after_s, error.retriable), (503, Some(1), true));
+}
+
+/// Envoy's clusters go live with the first look at them.
+#[derive(Default)]
+struct Joining(AtomicBool);
+
+impl LiveClusters for Joining {
+    fn view(&self) -> Arc<dyn LiveView> {
+        let dead = match self.0.swap(true, Ordering::Relaxed) {
+            true => HashSet::new(),
+            false => ["gpt/openai/a", "gpt/openai/b", "claude/openai/c"].map(str::to_owned).into(),
+        };
+        Arc::new(Live { dead })
+    }
+
+    fn ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn an_envoy_that_joins_during_a_decision_does_not_make_the_fallback_its_first_choice() {
+    let (world, joining) = (World::new(two_groups()), Joining::default());
+    let counters = world.counters();
+    let context = Context { live: &joining, ..world.context(&counters) };
+    let asked = ask(MASTER_KEY_HASH, "gpt");
+    assert_eq!(decide(&context, &asked).await.unwrap_err().status, 503, "as of its begin");
+    assert_eq!(decide(&context, &asked).await.unwrap().plan[0].group, "gpt");
 }
 
 #[tokio::test]
@@ -163,4 +192,30 @@ async fn timeouts_follow_the_deployment_and_streams_have_their_own() {
     let world = World::new(snapshot(vec![group("gpt", vec![own])]));
     let plain = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap().timeouts;
     assert_eq!(plain.per_try, Some(Duration::from_secs(7)));
+}
+
+#[tokio::test]
+async fn what_has_no_price_serves_nobody_where_only_priced_models_may_be_used() {
+    let priced = |name: &str, group: &str| {
+        change(deployment(name, group), |d| d.meta.price = Some(attache_llm::price::Price::per_token(1, 1)))
+    };
+    let snapshot = |block| {
+        let groups = vec![
+            group("free", vec![deployment("f", "free")]),
+            group("gpt", vec![deployment("a", "gpt"), priced("b", "gpt")]),
+        ];
+        let mut snapshot = snapshot(groups);
+        snapshot.block_unpriced = block;
+        // Also where a fallback has a price: the model that was asked for has none.
+        snapshot.fallbacks.insert("free".into(), vec!["gpt".into()]);
+        snapshot.fallbacks.insert("gpt".into(), vec!["free".into()]);
+        snapshot
+    };
+    let world = World::new(snapshot(true));
+    let error = world.decide(&ask(MASTER_KEY_HASH, "free")).await.unwrap_err();
+    assert_eq!((error.status, error.code.as_deref()), (400, Some("model_without_pricing")));
+    let decision = world.decide(&ask(MASTER_KEY_HASH, "gpt")).await.unwrap();
+    assert_eq!(deployments(&decision), ["b", "b", "b"], "neither the other one nor the fallback");
+    let world = World::new(snapshot(false));
+    assert!(world.decide(&ask(MASTER_KEY_HASH, "free")).await.is_ok());
 }

@@ -68,7 +68,8 @@ async fn the_requests_own_list_stands_in_for_all_and_none_is_none() {
 
 #[tokio::test]
 async fn a_key_is_not_carried_to_a_model_it_may_not_use_on_any_pass() {
-    let world = World::new(lists()).with_key("k", |k| k.key.models = vec!["small".into(), "bigger".into()]);
+    let world =
+        World::new(lists()).with_key("k", |k| k.settings.models = vec!["small".into(), "bigger".into()]);
     let decision = world.decide(&ask("k", "small")).await.unwrap();
     assert_eq!(deployments(&decision), ["small1"]);
     assert_eq!(after(&decision, 0, ContextWindow), After::Stop, "what would follow a denied group is denied");
@@ -104,7 +105,7 @@ async fn tried(world: &World, model: &str, class: ErrorClass, silent: bool) -> V
                 Tried { deployment: step.deployment.clone(), group: step.group.clone(), class, pass };
             asked
                 .replan
-                .get_or_insert_with(|| Replan { pass: 0, reservation: None, tried: vec![] })
+                .get_or_insert_with(|| Replan { pass: 0, reservation: None, owner: None, tried: vec![] })
                 .tried
                 .push(failed);
             if silent {

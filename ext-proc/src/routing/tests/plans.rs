@@ -66,7 +66,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let models: Vec<String> = allowed.iter().map(|g| format!("g{g}")).collect();
-        let mut world = World::new(s).with_key("k", |k| k.key.models.clone_from(&models));
+        let mut world = World::new(s).with_key("k", |k| k.settings.models.clone_from(&models));
         world.live.dead = dead.iter().map(|(i, j)| format!("g{i}/openai/g{i}d{j}")).collect();
         half_open.iter().for_each(|d| world.open(&id(d), -1));
         open.iter().for_each(|d| world.open(&id(d), 60_000));
@@ -136,7 +136,7 @@ proptest! {
             }
             // Every attempt fails with one class: does the request end?
             let class = ErrorClass::ALL[classes[passes as usize % classes.len()]];
-            let replan = asked.replan.get_or_insert_with(|| Replan { pass: 0, reservation: None, tried: vec![] });
+            let replan = asked.replan.get_or_insert_with(|| Replan { pass: 0, reservation: None, owner: None, tried: vec![] });
             replan.tried.extend(attempts.iter().map(|step| Tried {
                 deployment: step.deployment.clone(),
                 group: step.group.clone(),

@@ -44,7 +44,7 @@ async fn a_batch_is_one_call_of_each_kind_and_answers_in_order() {
     }
     records.push(record(Some("1/call-1/0".into()), vec![]));
     records.push(record(None, vec![]));
-    let settled = settle(&world.snapshot, &world.counters(), &world.breakers, &world.speeds, &records).await;
+    let settled = world.settle_all(&records).await;
     assert_eq!(settled, [Settled::Done, Settled::Done, Settled::Done, Settled::Before, Settled::Done]);
     let observed = world.fake.observed.lock();
     assert_eq!((observed.len(), observed[0].failures.len()), (1, 3));
@@ -122,14 +122,7 @@ async fn speeds_are_measured_for_latency_groups_only_and_a_timeout_is_a_penalty(
         }],
     );
     let failed = record(None, vec![attempt("f", AttemptOutcome::ErrorStatus, 500)]);
-    settle(
-        &world.snapshot,
-        &world.counters(),
-        &world.breakers,
-        &world.speeds,
-        &[stream, whole, late, failed],
-    )
-    .await;
+    world.settle_all(&[stream, whole, late, failed]).await;
     let (samples, keep, _) = world.fake.samples.lock()[0].clone();
     let samples: Vec<_> = samples.iter().map(|s| (s.deployment.as_str(), s.speed, s.micros)).collect();
     use crate::store::Speed::{FirstEvent, PerToken};

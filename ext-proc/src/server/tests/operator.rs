@@ -102,7 +102,7 @@ async fn further_plans_are_counted_by_the_error_that_asked_for_them() {
     let server = Server::start().await;
     let tried = |class| Tried { deployment: "a".into(), group: "gpt".into(), class, pass: 0 };
     let tried = vec![tried(ErrorClass::Timeout), tried(ErrorClass::ContextWindow)];
-    let replan = Replan { pass: 1, reservation: None, tried };
+    let replan = Replan { pass: 1, reservation: None, owner: None, tried };
     let ask = Ask { replan: Some(replan), ..ask(MASTER_KEY_HASH, "gpt") };
     server.process(question(&ask)).await.unwrap();
     assert_eq!(server.metric("replans_total{class=\"context_window\"}").await, Some(1));

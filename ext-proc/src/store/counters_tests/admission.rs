@@ -5,36 +5,36 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(120);
 
 /// Names of this test alone: three backends share the suite, and two of them one Redis.
-struct Names(u64);
+pub(super) struct Names(u64);
 
 impl Names {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(rand::random())
     }
 
-    fn counter(&self, name: &str) -> Counter {
+    pub(super) fn counter(&self, name: &str) -> Counter {
         Counter::new(format!("{}:{name}", self.0), 29_384_756)
     }
 
-    fn id(&self, name: impl std::fmt::Display) -> String {
+    pub(super) fn id(&self, name: impl std::fmt::Display) -> String {
         format!("{}/{name}", self.0)
     }
 
-    fn limited(&self, name: &str, amount: u64, limit: u64) -> Limited {
+    pub(super) fn limited(&self, name: &str, amount: u64, limit: u64) -> Limited {
         limited(&self.counter(name), amount, MINUTE, Some(limit))
     }
 
-    async fn value(&self, counters: &dyn Counters, name: &str) -> u64 {
+    pub(super) async fn value(&self, counters: &dyn Counters, name: &str) -> u64 {
         counters.values(&[self.counter(name)]).await.unwrap()[0]
     }
 }
 
-fn candidate(tier: u32, charges: Vec<Limited>) -> Candidate {
+pub(super) fn candidate(tier: u32, charges: Vec<Limited>) -> Candidate {
     Candidate { tier, charges, probe: None }
 }
 
-async fn end(counters: &dyn Counters, id: &str, actual: Vec<Charge>) -> bool {
-    counters.settle_all(&[Settlement { id: id.into(), actual }]).await.unwrap() == [true]
+pub(super) async fn end(counters: &dyn Counters, id: &str, actual: Vec<Charge>) -> bool {
+    counters.settle_all(&[Settlement::end(id.into(), actual)]).await.unwrap() == [true]
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn a_batch_settles_each_by_itself() {
             counters.admit(&ask(&names.id(id), place)).await.unwrap();
         }
         let charge = Charge { counter: names.counter("tpm"), amount: 3, ttl: MINUTE };
-        let settle = |id: u32| Settlement { id: names.id(id), actual: vec![charge.clone()] };
+        let settle = |id: u32| Settlement::end(names.id(id), vec![charge.clone()]);
         let batch: Vec<Settlement> = (0..1_100).chain([7, 5_000]).map(settle).collect();
         let settled = counters.settle_all(&batch).await.unwrap();
         assert_eq!(settled.len(), 1_102);
@@ -281,7 +281,7 @@ async fn one_request_probes_until_it_is_settled_or_an_outcome_is_seen_or_its_lea
 async fn three_sidecars_under_64_tasks_admit_exactly_the_limits() {
     let redis = Redis::start().await;
     let clients: Vec<Arc<dyn Counters>> = (0..3)
-        .map(|_| Arc::new(RedisCounters::new(&redis.url(), PATIENT).unwrap()) as Arc<dyn Counters>)
+        .map(|_| Arc::new(RedisCounters::new(&redis.servers(), PATIENT).unwrap()) as Arc<dyn Counters>)
         .collect();
     exact(clients).await;
     exact(vec![Arc::new(Memory::default())]).await;
@@ -305,7 +305,7 @@ async fn exact(clients: Vec<Arc<dyn Counters>>) {
                 match counters.admit(&Admission { pick, ..ask(&id, places) }).await.unwrap() {
                     Admitted::Candidate(index) => admitted[index] += 1,
                     Admitted::Full(reasons) => assert_eq!(reasons, [Some(0), Some(0)]),
-                    Admitted::Refused { .. } => panic!("nothing was required"),
+                    Admitted::Refused { .. } | Admitted::Unseeded(_) => panic!("nothing was required"),
                 }
             }
             let probe = probing(&names, &format!("probe{task}"), LEASE);

@@ -1,118 +1,177 @@
-//! The in-process counters against a naive model, on a clock of its own.
+//! What the counters promise, said naively: everything is looked up and summed up anew.
 
-use std::collections::HashMap;
-
-use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::store::memory::Counts;
 
-const DAY: Duration = Duration::from_secs(86_400);
-/// Candidate -> its counter's limit.
-const LIMITS: [Option<u64>; 3] = [Some(1_000), Some(1_500), None];
-
-#[derive(Debug, Clone)]
-enum Step {
-    Admit { id: u8, from: u8, amount: u64, lease_s: u64, lowest: bool },
-    Settle { id: u8, counter: u8, amount: u64 },
-    Wait { seconds: u64 },
+/// A counter is what began it and what was settled on it (the ledger), and what running leases hold.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Model {
+    /// Milliseconds.
+    pub(super) now: u64,
+    pub(super) ledger: BTreeMap<Counter, u64>,
+    pub(super) leases: BTreeMap<String, Held>,
+    /// Per counter, by how much settlements and begins exceeded what limits are kept by.
+    pub(super) errors: BTreeMap<Counter, u64>,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (0..6_u8, 0..3_u8, 0..1_000_u64, 1..20_u64, any::<bool>()).prop_map(
-            |(id, from, amount, lease_s, lowest)| Step::Admit { id, from, amount, lease_s, lowest }
-        ),
-        (0..6_u8, 0..3_u8, 0..1_000_u64).prop_map(|(id, counter, amount)| Step::Settle {
-            id,
-            counter,
-            amount
-        }),
-        (0..8_u64).prop_map(|seconds| Step::Wait { seconds }),
-    ]
-}
-
-fn counter(index: usize) -> Counter {
-    Counter::new(index.to_string(), 1)
-}
-
-/// A counter is the sum of what was settled on it and of the leases that run.
-#[derive(Default)]
-struct Model {
-    settled: [u64; 3],
-    /// Id -> candidate, counter, amount, end.
-    leases: HashMap<u8, (usize, usize, u64, u64)>,
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held {
+    candidate: usize,
+    probe: Option<String>,
+    /// Counter, amount, and by how much the amount alone exceeds the limit.
+    charges: Vec<(Counter, u64, u64)>,
+    settled: BTreeSet<Counter>,
+    deadline: u64,
 }
 
 impl Model {
-    fn values(&self) -> [u64; 3] {
-        let mut values = self.settled;
-        for (_, counter, amount, _) in self.leases.values() {
-            values[*counter] += amount;
+    pub(super) fn wait(&mut self, ms: u64) {
+        self.now += ms;
+        self.leases.retain(|_, lease| lease.deadline > self.now);
+    }
+
+    pub(super) fn value(&self, counter: &Counter) -> u64 {
+        let held = self.leases.values().flat_map(|lease| &lease.charges);
+        let held: u64 = held.filter(|(c, ..)| c == counter).map(|(_, amount, _)| amount).sum();
+        self.ledger.get(counter).copied().unwrap_or_default() + held
+    }
+
+    /// The highest that a counter may be if its limit holds: only what was estimated too low, and requests that are
+    /// larger than the limit, may be above it.
+    pub(super) fn most(&self, counter: &Counter, limit: u64) -> u64 {
+        let held = self.leases.values().flat_map(|lease| &lease.charges);
+        let oversize: u64 = held.filter(|(c, ..)| c == counter).map(|(.., over)| over).sum();
+        limit + self.errors.get(counter).copied().unwrap_or_default() + oversize
+    }
+
+    /// The counter, or where it begins.
+    fn look(&self, limited: &Limited) -> u64 {
+        match limited.seed {
+            Seed::Known(begin) if !self.ledger.contains_key(&limited.counter) => begin,
+            _ => self.value(&limited.counter),
         }
-        values
     }
 
-    /// Counters to choose from, in order.
-    fn choose(&self, order: &[usize], amount: u64, lowest: bool) -> Option<usize> {
-        let values = self.values();
-        let fits = |counter: &usize| {
-            LIMITS[*counter].is_none_or(|limit| values[*counter] + amount.min(limit) <= limit)
-        };
-        let mut open = order.iter().copied().filter(fits);
-        if lowest { open.min_by_key(|counter| values[*counter]) } else { open.next() }
+    fn has_room(&self, limited: &Limited) -> bool {
+        let value = self.look(limited);
+        match limited.limit {
+            None => true,
+            Some(limit) if limited.shrink => value < limit,
+            Some(0) => limited.amount == 0,
+            Some(limit) => value + limited.amount.min(limit) <= limit,
+        }
     }
-}
 
-proptest! {
-    #[test]
-    fn memory_agrees_with_a_simple_model(steps in prop::collection::vec(step(), 1..60)) {
-        let start = Instant::now();
-        let (mut counts, mut model, mut now_s) = (Counts::default(), Model::default(), 0);
-        for step in steps {
-            let now = start + Duration::from_secs(now_s);
-            model.leases.retain(|_, lease| lease.3 > now_s);
-            match step {
-                Step::Admit { id, from, amount, lease_s, lowest } => {
-                    let order: Vec<usize> = (0..3).map(|n| (usize::from(from) + n) % 3).collect();
-                    let place = |n: &usize| {
-                        let charges = vec![limited(&counter(*n), amount, DAY, LIMITS[*n])];
-                        Candidate { tier: 0, charges, probe: None }
-                    };
-                    let question = Admission {
-                        lease: Duration::from_secs(lease_s),
-                        pick: if lowest { Pick::Lowest(0) } else { Pick::First },
-                        ..ask(&id.to_string(), order.iter().map(place).collect())
-                    };
-                    let expected = match model.leases.get(&id) {
-                        Some((candidate, ..)) => Some(*candidate),
-                        None => model.choose(&order, amount, lowest).map(|chosen| {
-                            let candidate = order.iter().position(|n| *n == chosen).unwrap();
-                            model.leases.insert(id, (candidate, chosen, amount, now_s + lease_s));
-                            candidate
-                        }),
-                    };
-                    let admitted = counts.admit(now, &question, |_| false, false);
-                    match expected {
-                        Some(candidate) => prop_assert_eq!(admitted, Admitted::Candidate(candidate)),
-                        None => prop_assert_eq!(admitted, Admitted::Full(vec![Some(0); 3])),
-                    }
-                }
-                Step::Settle { id, counter: index, amount } => {
-                    let actual = Charge { counter: counter(index.into()), amount, ttl: DAY };
-                    let known = counts.settle(now, &id.to_string(), &[actual]).is_some();
-                    prop_assert_eq!(known, model.leases.remove(&id).is_some());
-                    if known {
-                        model.settled[usize::from(index)] += amount;
-                    }
-                }
-                Step::Wait { seconds } => now_s += seconds,
+    fn begin(&mut self, limited: &Limited) {
+        if let Seed::Known(begin) = limited.seed
+            && !self.ledger.contains_key(&limited.counter)
+        {
+            self.ledger.insert(limited.counter.clone(), begin);
+            let over = begin.saturating_sub(limited.limit.unwrap_or(u64::MAX));
+            *self.errors.entry(limited.counter.clone()).or_default() += over;
+        }
+    }
+
+    pub(super) fn place(&mut self, ask: &Admission) -> Place {
+        if let Some(lease) = self.leases.get(&ask.id) {
+            let candidate = lease.candidate;
+            let charges = ask.required.iter().chain(&ask.candidates[candidate].charges);
+            let values = charges.map(|limited| self.value(&limited.counter)).collect();
+            self.prolong(ask);
+            return Place { admitted: Admitted::Candidate(candidate), values };
+        }
+        let refused = |admitted| Place { admitted, values: Vec::new() };
+        let mut unseeded = Vec::new();
+        for (required, limited) in ask.required.iter().enumerate() {
+            if limited.seed == Seed::Ask && !self.ledger.contains_key(&limited.counter) {
+                unseeded.push(required);
             }
-            let now = start + Duration::from_secs(now_s);
-            model.leases.retain(|_, lease| lease.3 > now_s);
-            counts.sweep(now);
-            let values: Vec<u64> = (0..3).map(|n| counts.value(now, &counter(n))).collect();
-            prop_assert_eq!(values, model.values().to_vec());
+            self.begin(limited);
+            if !self.has_room(limited) {
+                return refused(Admitted::Refused { required, value: self.value(&limited.counter) });
+            }
         }
+        if !unseeded.is_empty() {
+            return refused(Admitted::Unseeded(unseeded));
+        }
+        match self.choose(ask) {
+            Ok(index) => self.charge(ask, index),
+            Err(reasons) => refused(Admitted::Full(reasons)),
+        }
+    }
+
+    fn choose(&self, ask: &Admission) -> Result<usize, Vec<Option<usize>>> {
+        let obstacle = |candidate: &Candidate| {
+            let full = candidate.charges.iter().position(|limited| !self.has_room(limited));
+            let probed =
+                self.leases.values().any(|lease| lease.probe.is_some() && lease.probe == candidate.probe);
+            full.map(Some).or_else(|| probed.then_some(None))
+        };
+        let obstacles: Vec<_> = ask.candidates.iter().map(obstacle).collect();
+        let open = ask.candidates.iter().enumerate().filter(|(index, _)| obstacles[*index].is_none());
+        let Some(tier) = open.clone().map(|(_, candidate)| candidate.tier).min() else {
+            return Err(obstacles.into_iter().flatten().collect());
+        };
+        let mut open = open.filter(|(_, candidate)| candidate.tier == tier);
+        let chosen = match ask.pick {
+            Pick::First => open.next(),
+            Pick::Lowest(charge) => open.min_by_key(|(_, candidate)| {
+                candidate.charges.get(charge).map_or(0, |limited| self.look(limited))
+            }),
+        };
+        Ok(chosen.unwrap().0)
+    }
+
+    fn charge(&mut self, ask: &Admission, index: usize) -> Place {
+        let candidate = &ask.candidates[index];
+        let deadline = self.now + u64::try_from(ask.lease.as_millis()).unwrap();
+        let lease = Held { candidate: index, probe: candidate.probe.clone(), deadline, ..Held::default() };
+        self.leases.insert(ask.id.clone(), lease);
+        let mut values = Vec::new();
+        for limited in ask.required.iter().chain(&candidate.charges) {
+            self.begin(limited);
+            self.ledger.entry(limited.counter.clone()).or_default();
+            let limit = limited.limit.unwrap_or(u64::MAX);
+            let amount = match limited.shrink {
+                true => limited.amount.min(limit.saturating_sub(self.value(&limited.counter))),
+                false => limited.amount,
+            };
+            let charge = (limited.counter.clone(), amount, amount.saturating_sub(limit));
+            self.leases.get_mut(&ask.id).unwrap().charges.push(charge);
+            values.push(self.value(&limited.counter));
+        }
+        self.prolong(ask);
+        Place { admitted: Admitted::Candidate(index), values }
+    }
+
+    fn prolong(&mut self, ask: &Admission) {
+        let deadline = self.now + u64::try_from(ask.lease.as_millis()).unwrap();
+        if let Some(other) = ask.renew.as_ref().and_then(|id| self.leases.get_mut(id)) {
+            other.deadline = other.deadline.max(deadline);
+        }
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement) -> bool {
+        let Some(lease) = self.leases.get_mut(&settlement.id) else { return false };
+        let mut ended = Vec::new();
+        let mut actual: Vec<&Charge> = settlement.actual.iter().collect();
+        if settlement.stays {
+            actual.retain(|charge| lease.settled.insert(charge.counter.clone()));
+            let named =
+                |(counter, ..): &mut (Counter, u64, u64)| actual.iter().any(|c| c.counter == *counter);
+            ended.extend(lease.charges.extract_if(.., named));
+        } else {
+            ended.append(&mut lease.charges);
+            self.leases.remove(&settlement.id);
+        }
+        for charge in actual {
+            *self.ledger.entry(charge.counter.clone()).or_default() += charge.amount;
+            // What was held is given back, except what was above the limit and no error yet.
+            let held = ended.iter().filter(|(counter, ..)| *counter == charge.counter);
+            let estimate: u64 = held.map(|(_, amount, over)| amount - over).sum();
+            *self.errors.entry(charge.counter.clone()).or_default() += charge.amount.saturating_sub(estimate);
+        }
+        true
     }
 }

@@ -6,8 +6,8 @@ use super::*;
 #[tokio::test]
 async fn two_sidecars_share_one_redis() {
     let redis = Redis::start().await;
-    let first = open_redis(&redis.url(), PATIENT, PROBE).await.unwrap();
-    let second = open_redis(&redis.url(), PATIENT, PROBE).await.unwrap();
+    let first = resilient(&redis, PATIENT).await;
+    let second = resilient(&redis, PATIENT).await;
     first.hold("one", &[charge("shared", 10)], LEASE).await.unwrap();
     second.hold("two", &[charge("shared", 5)], LEASE).await.unwrap();
     assert_eq!(value(&*first, "shared").await, 15);
@@ -21,7 +21,7 @@ async fn two_sidecars_share_one_redis() {
 #[tokio::test]
 async fn every_key_in_redis_has_the_prefix_and_a_ttl_and_one_hash_tag() {
     let redis = Redis::start().await;
-    let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let counters = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     counters.hold("one", &[charge("{x}:rpm", 10)], LEASE).await.unwrap();
     counters.hold("two", &[charge("y", 10)], LEASE).await.unwrap();
     counters.end("two", &[charge("y", 10)]).await.unwrap();
@@ -32,7 +32,7 @@ async fn every_key_in_redis_has_the_prefix_and_a_ttl_and_one_hash_tag() {
     }
     let probe = Candidate { tier: 0, charges: Vec::new(), probe: Some("e".into()) };
     counters.admit(&ask("three", vec![probe])).await.unwrap();
-    counters.settle_told(&[Settlement { id: "unknown".into(), actual: Vec::new() }], |_| true).await.unwrap();
+    counters.settle_told(&[Settlement::end("unknown".into(), Vec::new())], |_| true).await.unwrap();
     let sample = Sample { deployment: "d".into(), speed: Speed::FirstEvent, micros: 1 };
     counters.add_samples(&[sample], 10, LEASE).await.unwrap();
     let mut raw = raw(&redis).await;
@@ -48,7 +48,7 @@ async fn every_key_in_redis_has_the_prefix_and_a_ttl_and_one_hash_tag() {
 #[tokio::test]
 async fn scripts_are_loaded_again_when_redis_forgot_them() {
     let redis = Redis::start().await;
-    let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let counters = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     counters.hold("one", &[charge("c", 10)], LEASE).await.unwrap();
     let () = ::redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut raw(&redis).await).await.unwrap();
     counters.hold("two", &[charge("c", 10)], LEASE).await.unwrap();
@@ -58,7 +58,7 @@ async fn scripts_are_loaded_again_when_redis_forgot_them() {
 #[tokio::test]
 async fn a_connection_that_redis_closed_does_not_degrade() {
     let redis = Redis::start().await;
-    let counters = open_redis(&redis.url(), PATIENT, PROBE).await.unwrap();
+    let counters = resilient(&redis, PATIENT).await;
     counters.hold("one", &[charge("c", 10)], LEASE).await.unwrap();
     let () = ::redis::cmd("CLIENT")
         .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
@@ -72,7 +72,7 @@ async fn a_connection_that_redis_closed_does_not_degrade() {
 #[tokio::test]
 async fn a_killed_redis_is_unavailable_and_comes_back() {
     let mut redis = Redis::start().await;
-    let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let counters = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     counters.hold("one", &[charge("c", 10)], LEASE).await.unwrap();
     redis.kill();
     let error = counters.hold("two", &[charge("c", 10)], LEASE).await.unwrap_err();
@@ -86,7 +86,7 @@ async fn a_killed_redis_is_unavailable_and_comes_back() {
 #[tokio::test]
 async fn a_hanging_redis_costs_the_deadline_and_no_more() {
     let redis = Redis::start().await;
-    let counters = RedisCounters::new(&redis.url(), Duration::from_millis(50)).unwrap();
+    let counters = RedisCounters::new(&redis.servers(), Duration::from_millis(50)).unwrap();
     counters.connect().await.unwrap();
     redis.freeze(true);
     let started = Instant::now();
@@ -97,16 +97,11 @@ async fn a_hanging_redis_costs_the_deadline_and_no_more() {
     eventually("redis answers again", async || counters.ping().await.is_ok()).await;
 }
 
-/// Short probes; the deadline is short too where a test waits for it.
-async fn resilient(redis: &Redis, deadline: Duration) -> Arc<dyn Counters> {
-    open_redis(&redis.url(), deadline, Duration::from_millis(30)).await.unwrap()
-}
-
 #[tokio::test]
 async fn counting_goes_on_in_process_while_redis_is_away_and_redis_hears_of_it() {
     let mut redis = Redis::start().await;
     let counters = resilient(&redis, PATIENT).await;
-    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let other = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     other.hold("other", &[charge("c", 100)], LEASE).await.unwrap();
     counters.hold("before", &[charge("c", 10)], LEASE).await.unwrap();
     assert_eq!(value(&*counters, "c").await, 110);
@@ -125,10 +120,10 @@ async fn counting_goes_on_in_process_while_redis_is_away_and_redis_hears_of_it()
 
     redis.launch().await;
     eventually("it recovers by itself", async || !counters.degraded()).await;
-    assert_eq!(value(&*counters, "c").await, 2, "Redis restarted empty and was told of what it never knew");
+    assert_eq!(value(&*counters, "c").await, 10, "Redis restarted empty and was told of what it never knew");
     assert!(counters.end("across", &[charge("c", 3)]).await.unwrap(), "reserved away, settled at home");
     assert!(!counters.end("across", &[charge("c", 3)]).await.unwrap());
-    assert_eq!(value(&other, "c").await, 5, "the other sidecar sees it");
+    assert_eq!(value(&other, "c").await, 6, "the other sidecar sees it");
     assert_eq!(counters.circuits().await.unwrap()[0].deployment, "d", "cooldowns outlive the change");
 }
 
@@ -152,8 +147,13 @@ async fn settlements_of_a_frozen_redis_are_neither_lost_nor_doubled() {
 async fn the_sidecar_starts_while_redis_is_away() {
     let mut redis = Redis::stopped();
     let started = Instant::now();
-    let counters =
-        open_counters(&CounterBackend::Redis { url: redis.url(), deadline: REDIS_DEADLINE }).await.unwrap();
+    let counters = open_counters(&CounterBackend::Redis {
+        servers: redis.servers(),
+        deadline: REDIS_DEADLINE,
+        fail_closed: false,
+    })
+    .await
+    .unwrap();
     assert!(started.elapsed() < Duration::from_secs(3));
     assert!(counters.degraded());
     counters.hold("one", &[charge("c", 10)], LEASE).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_server_without_evalsha_gets_whole_scripts() {
         .query_async(&mut raw(&redis).await)
         .await
         .unwrap();
-    let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let counters = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     counters.hold("one", &[charge("c", 10)], LEASE).await.unwrap();
     assert!(counters.end("one", &[charge("c", 3)]).await.unwrap());
     assert_eq!(value(&counters, "c").await, 3);
@@ -197,7 +197,7 @@ async fn a_server_without_evalsha_gets_whole_scripts() {
 async fn a_stalled_redis_admits_within_the_deadline_and_what_it_admitted_too_late_is_refunded() {
     let redis = Redis::start().await;
     let counters = resilient(&redis, Duration::from_millis(100)).await;
-    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let other = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     let lone = |id: &str| {
         let charges = vec![limited(&Counter::new("slot", 0), 1, LEASE, Some(1))];
         ask(id, vec![Candidate { tier: 0, charges, probe: None }])
@@ -218,7 +218,7 @@ async fn a_stalled_redis_admits_within_the_deadline_and_what_it_admitted_too_lat
 async fn the_twin_goes_on_from_what_redis_told_with_the_admissions() {
     let mut redis = Redis::start().await;
     let counters = resilient(&redis, PATIENT).await;
-    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let other = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     let one_of_ten = |id: &str| {
         let charges = vec![limited(&Counter::new("rpm", 7), 1, LEASE, Some(10))];
         ask(id, vec![Candidate { tier: 0, charges, probe: None }])
@@ -239,7 +239,7 @@ async fn the_twin_goes_on_from_what_redis_told_with_the_admissions() {
 async fn breakers_and_samples_go_on_while_redis_is_away_and_closing_is_heard_afterwards() {
     let mut redis = Redis::start().await;
     let counters = resilient(&redis, PATIENT).await;
-    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let other = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     let sample = |micros| Sample { deployment: "d".into(), speed: Speed::PerToken, micros };
     other.add_samples(&[sample(1)], 10, LEASE).await.unwrap();
     other.observe(&[tripped("shared", Duration::from_secs(60))]).await.unwrap();
@@ -268,10 +268,10 @@ async fn breakers_and_samples_go_on_while_redis_is_away_and_closing_is_heard_aft
 #[tokio::test]
 async fn a_settlement_told_twice_after_a_lost_answer_is_counted_once() {
     let redis = Redis::start().await;
-    let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
-    let told = [Settlement { id: "local".into(), actual: vec![charge("c", 4)] }];
-    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [true]);
-    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [false]);
+    let counters = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
+    let told = [Settlement::end("local".into(), vec![charge("c", 4)])];
+    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap().ended, [true]);
+    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap().ended, [false]);
     assert_eq!(value(&counters, "c").await, 4);
 }
 
@@ -279,7 +279,7 @@ async fn a_settlement_told_twice_after_a_lost_answer_is_counted_once() {
 async fn a_place_that_nobody_waits_for_any_more_is_given_back() {
     let redis = Redis::start().await;
     let counters = resilient(&redis, PATIENT).await;
-    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let other = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     redis.freeze(true);
     let charges = [charge("c", 1)];
     let asking = counters.hold("left", &charges, LEASE);
@@ -294,11 +294,11 @@ async fn a_place_that_nobody_waits_for_any_more_is_given_back() {
 #[tokio::test]
 async fn a_place_that_redis_gave_too_late_is_settled_once() {
     let redis = Redis::start().await;
-    let counters = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let counters = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     counters.hold("late", &[charge("c", 100)], LEASE).await.unwrap();
-    let told = [Settlement { id: "late".into(), actual: vec![charge("c", 4)] }];
-    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [true]);
-    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap(), [false]);
+    let told = [Settlement::end("late".into(), vec![charge("c", 4)])];
+    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap().ended, [true]);
+    assert_eq!(counters.settle_told(&told, |_| true).await.unwrap().ended, [false]);
     assert_eq!(value(&counters, "c").await, 4);
 }
 
@@ -322,7 +322,7 @@ async fn a_long_outage_forgets_no_amounts() {
 async fn a_late_answer_is_no_outage() {
     let redis = Redis::start().await;
     let counters = resilient(&redis, Duration::from_millis(30)).await;
-    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let other = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     eventually("it answers in time", async || counters.ping().await.is_ok()).await;
     redis.freeze(true);
     counters.hold("late", &[charge("c", 10)], LEASE).await.unwrap();
@@ -347,7 +347,7 @@ async fn a_late_answer_is_no_outage() {
 async fn the_twin_knows_what_redis_refused() {
     let mut redis = Redis::start().await;
     let counters = resilient(&redis, PATIENT).await;
-    let other = RedisCounters::new(&redis.url(), PATIENT).unwrap();
+    let other = RedisCounters::new(&redis.servers(), PATIENT).unwrap();
     let one_of_two = |id: &str| {
         let charges = vec![limited(&Counter::new("rpm", 7), 1, LEASE, Some(2))];
         ask(id, vec![Candidate { tier: 0, charges, probe: None }])
@@ -358,4 +358,22 @@ async fn the_twin_knows_what_redis_refused() {
     assert_eq!(counters.admit(&one_of_two("a")).await.unwrap(), Admitted::Full(vec![Some(0)]));
     redis.kill();
     assert_eq!(counters.admit(&one_of_two("b")).await.unwrap(), Admitted::Full(vec![Some(0)]));
+}
+
+#[tokio::test]
+async fn one_replica_at_a_time_compares_counters_with_the_ledger() {
+    let redis = Redis::start().await;
+    let (one, two) = (resilient(&redis, PATIENT).await, resilient(&redis, PATIENT).await);
+    let budget = Counter::new("team:a:budget", 0);
+    let turn = Duration::from_millis(400);
+    assert_eq!(one.standing(std::slice::from_ref(&budget), turn).await.unwrap(), Some(vec![None]));
+    assert_eq!(two.standing(std::slice::from_ref(&budget), turn).await.unwrap(), None);
+    let by = [Correction { counter: budget.clone(), by: 1 }];
+    assert!(!two.correct(&by).await.unwrap());
+    assert!(one.correct(&by).await.unwrap());
+    eventually("the other's turn", async || {
+        two.standing(std::slice::from_ref(&budget), turn).await.unwrap().is_some()
+    })
+    .await;
+    assert!(!one.correct(&by).await.unwrap());
 }

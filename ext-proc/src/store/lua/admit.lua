@@ -1,30 +1,46 @@
--- ARGV  prefix, id, lease in ms, pick (0: first, else 1 + index of the charge whose counter is to be lowest),
---       count of required limits, (limited)..., count of candidates, (tier, probe or '', count, (limited)...)...
---       limited: counter, amount, ttl in ms, limit or ''
--- Returns {0, index}: the id holds a lease already
---      or {1, index, values of the charged counters, required ones first}
---      or {2, index, value}: refused by a required limit
+-- ARGV  prefix, epoch, id, lease in ms, pick (0: first, else 1 + index of the charge whose counter is to be lowest),
+--       id of the lease to prolong or '', count of required limits, (limited)..., count of candidates,
+--       (tier, probe or '', count, (limited)...)...
+--       limited: counter, amount, ttl in ms, limit or '', mode
+--       mode: '', or 's' if the charge shrinks to what is left, then '?' if who asks knows where a missing counter
+--       begins, or the number where it begins
+-- Returns {0, index, moment, values}: the id holds a lease already
+--      or {1, index, moment, values of the charged counters, required ones first, then the amounts of those that shrink}
+--      or {2, index, value, moment}: refused by a required limit
 --      or {3, (index of the charge without room, -1: probe)...}: full
-local HELD, ADMITTED, REFUSED, FULL = 0, 1, 2, 3
-local id, lease, pick = take(), number(), number()
+--      or {4, (index of the required limit whose counter is missing)...}
+local HELD, ADMITTED, REFUSED, FULL, UNSEEDED = 0, 1, 2, 3, 4
+local id, lease, pick, renew = take(), number(), number(), take()
 
 local held = redis.call('HGET', P .. 'lease:' .. id, '')
 if held then
   local deadline = redis.call('ZSCORE', LEASES, id)
-  if deadline and tonumber(deadline) > now then return {HELD, tonumber(held)} end
-  -- Over, though the bounded sweep did not come to it.
-  take_back(id)
-  redis.call('ZREM', LEASES, id)
+  if not deadline or tonumber(deadline) <= now then
+    -- Over, though the bounded sweep did not come to it.
+    take_back(id)
+    redis.call('ZREM', LEASES, id)
+    held = nil
+  end
 end
 
--- Charges stay where they are in ARGV, four arguments each from `first` on, and are read by position: a table for each
+-- Charges stay where they are in ARGV, five arguments each from `first` on, and are read by position: a table for each
 -- of hundreds would take longer than Redis takes to look them up.
-local ARGS = 4
+local ARGS = 5
+
+-- Where the counter of the charge at this position begins.
+local function begin(position)
+  local mode = ARGV[position + 4]
+  return mode ~= '' and tonumber(string.match(mode, '%d+')) or 0
+end
+
+local function shrinks(mode) return string.byte(mode) == 115 end
 
 -- Is there room for the charge at this position, with its counter at `value`?
 local function room(position, value)
   local limit = tonumber(ARGV[position + 3])
   if not limit then return true end
+  value = value or begin(position)
+  if shrinks(ARGV[position + 4]) then return value < limit end
   local amount = tonumber(ARGV[position + 1])
   if limit == 0 then return amount == 0 end
   return value + math.min(amount, limit) <= limit
@@ -45,11 +61,62 @@ local function probed(deployment)
   return circuit and tonumber(string.match(circuit, '^%d+')) > now
 end
 
+-- The other reservation of the same request goes on as long as this one.
+local function prolong(other)
+  local deadline = tonumber(redis.call('ZSCORE', LEASES, other) or 0)
+  if deadline <= now or deadline >= now + lease then return end
+  local key = P .. 'lease:' .. other
+  local ttl = redis.call('PTTL', key) + now + lease - deadline
+  redis.call('ZADD', LEASES, integer(now + lease), other)
+  redis.call('PEXPIRE', key, integer(ttl))
+  keep(LEASES, ttl)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    -- Without a window: what is in flight.
+    if is_counter(field) and string.sub(field, -2) == ':0' then keep(field, lease + 60000) end
+  end
+  local deployment = redis.call('HGET', key, '?')
+  if deployment and redis.call('GET', P .. 'probe:' .. deployment) == other then
+    keep(P .. 'probe:' .. deployment, lease)
+  end
+end
+
 local required, keys = {count = number()}, {}
 required.first = name(keys, required.count)
-for i, value in ipairs(values(keys)) do
-  if not room(required.first + (i - 1) * ARGS, value) then return {REFUSED, i - 1, value} end
+
+if held then
+  held = tonumber(held)
+  if renew ~= '' then prolong(renew) end
+  for index = 0, number() - 1 do
+    at = at + 2
+    local count = number()
+    if index == held then
+      name(keys, count)
+      break
+    end
+    at = at + count * ARGS
+  end
+  local answer, found = {HELD, held, moment}, values(keys)
+  for i = 1, #keys do answer[i + 3] = found[i] or 0 end
+  return answer
 end
+
+local found, unseeded = values(keys), {UNSEEDED}
+for i = 1, required.count do
+  local position, value = required.first + (i - 1) * ARGS, found[i]
+  local mode = ARGV[position + 4]
+  if not value and mode ~= '' then
+    local seed = string.match(mode, '%d+')
+    if seed then
+      -- Also when it refuses: it is not asked for again.
+      redis.call('SET', keys[i], seed, 'PX', ARGV[position + 2])
+      value = tonumber(seed)
+    elseif string.byte(mode, -1) == 63 then
+      unseeded[#unseeded + 1] = i - 1
+    end
+  end
+  if not room(position, value) then return {REFUSED, i - 1, value or 0, moment} end
+end
+if #unseeded > 1 then return unseeded end
 
 -- The best so far, and its value.
 local best, lowest
@@ -71,7 +138,10 @@ local function look(block, found)
     if why then
       reasons[#reasons + 1] = why
     else
-      local value = pick > 0 and pick <= c.count and found[before + pick] or 0
+      local value = 0
+      if pick > 0 and pick <= c.count then
+        value = found[before + pick] or begin(c.first + (pick - 1) * ARGS)
+      end
       if not best or value < lowest then best, lowest = c, value end
       if pick == 0 then return end
     end
@@ -97,16 +167,30 @@ end
 if not best then return reasons end
 
 local key, longest = P .. 'lease:' .. id, 0
-local answer = {ADMITTED, best.index}
+local answer, shrunk = {ADMITTED, best.index, moment}, {}
 redis.call('HSET', key, '', best.index)
-for _, charges in ipairs({required, best}) do
-  for position = charges.first, charges.first + (charges.count - 1) * ARGS, ARGS do
-    local counter, amount, ttl = P .. 'value:' .. ARGV[position], ARGV[position + 1], tonumber(ARGV[position + 2])
-    answer[#answer + 1] = add(counter, amount, ttl)
-    redis.call('HINCRBY', key, counter, amount)
-    longest = math.max(longest, ttl)
+
+local function charge(position)
+  local counter, amount, mode = P .. 'value:' .. ARGV[position], ARGV[position + 1], ARGV[position + 4]
+  local ttl = tonumber(ARGV[position + 2])
+  if mode ~= '' then
+    local seed, limit = string.match(mode, '%d+'), tonumber(ARGV[position + 3])
+    if seed then redis.call('SET', counter, seed, 'PX', integer(ttl), 'NX') end
+    if limit and shrinks(mode) then
+      local left = limit - tonumber(redis.call('GET', counter) or 0)
+      amount = integer(math.max(math.min(tonumber(amount), left), 0))
+      shrunk[#shrunk + 1] = tonumber(amount)
+    end
   end
+  answer[#answer + 1] = add(counter, amount, ttl)
+  redis.call('HINCRBY', key, counter, amount)
+  longest = math.max(longest, ttl)
 end
+
+for _, charges in ipairs({required, best}) do
+  for position = charges.first, charges.first + (charges.count - 1) * ARGS, ARGS do charge(position) end
+end
+for i = 1, #shrunk do answer[#answer + 1] = shrunk[i] end
 if best.probe ~= '' then
   redis.call('HSET', key, '?', best.probe)
   redis.call('SET', P .. 'probe:' .. best.probe, id, 'PX', integer(lease))
@@ -115,4 +199,5 @@ end
 redis.call('PEXPIRE', key, integer(lease + longest + 60000))
 redis.call('ZADD', LEASES, integer(now + lease), id)
 keep(LEASES, lease + longest + 60000)
+if renew ~= '' then prolong(renew) end
 return answer

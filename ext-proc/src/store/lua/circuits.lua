@@ -1,4 +1,4 @@
--- ARGV  prefix
+-- ARGV  prefix, epoch
 -- Returns (deployment, deadline, reason) per breaker that is not closed. One that nobody probes is forgotten an
 -- hour after its deadline.
 local answer = {}

@@ -2,21 +2,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Admission, Admitted, Candidate, Charge, Counter, Limited, MAX_AMOUNT, Pick};
+use super::super::{
+    Admission, Admitted, Candidate, Charge, Counter, Limited, MAX_AMOUNT, Pick, Place, Seed, Settlement,
+};
 use super::Map;
 
 /// Expired leases and counters removed per call: an idle hour is not paid for by one request.
 const SWEEP: usize = 256;
-/// How long a value that was only read, never charged here, is kept. Longer than the longest common window.
-const LEARNT_TTL: Duration = Duration::from_secs(120);
+/// Highest begin of a counter, as in the shared backend.
+const MAX_SEED: u64 = 1 << 53;
+/// An in-flight counter whose lease was prolonged is kept for so long after the lease.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// Counters, leases and probes, with the time given by the caller: tests run it on a clock of their own.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    counters: Map<Counter, Value>,
+    pub(super) counters: Map<Counter, Value>,
     /// Counters by the moment at which they may be forgotten; re-queued when that has moved.
     expiries: BTreeSet<(Instant, Counter)>,
-    leases: Map<Arc<str>, Lease>,
+    pub(super) leases: Map<Arc<str>, Lease>,
     /// Leases by deadline.
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     /// Deployment on probation -> the lease that probes it.
@@ -24,112 +28,172 @@ pub(crate) struct Counts {
 }
 
 #[derive(Debug)]
-struct Value {
-    value: u64,
-    expires: Instant,
+pub(super) struct Value {
+    pub(super) value: u64,
+    pub(super) expires: Instant,
+    /// What the shared backend said last, and when. The room that it left is shared out when it goes away.
+    pub(super) shared: u64,
+    pub(super) moment: u64,
+    /// Nothing but what leases hold is on it (requests in flight), as far as is known here.
+    pub(super) level: bool,
 }
 
-#[derive(Debug)]
-struct Lease {
-    charges: Vec<(Counter, u64)>,
-    candidate: usize,
-    probe: Option<Arc<str>>,
-    deadline: Instant,
+/// What a lease holds of one counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Held {
+    pub(in super::super) counter: Counter,
+    pub(in super::super) amount: u64,
+    pub(in super::super) ttl: Duration,
+    /// Nothing but what leases hold is on the counter (requests in flight).
+    pub(in super::super) level: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(in super::super) struct Lease {
+    pub(in super::super) charges: Vec<Held>,
+    /// Counters that were settled while the lease stays, and whether the shared backend has heard of it.
+    pub(super) settled: Vec<(Counter, bool)>,
+    pub(in super::super) candidate: usize,
+    pub(in super::super) probe: Option<Arc<str>>,
+    pub(in super::super) deadline: Instant,
     /// Unknown to the shared backend.
-    local: bool,
+    pub(in super::super) local: bool,
+}
+
+impl Lease {
+    /// Holds nothing of these counters, but knows where they begin.
+    pub(in super::super) fn of_nothing(counters: &[Charge]) -> Self {
+        let held = |charge: &Charge| {
+            let Charge { counter, ttl, .. } = charge.clone();
+            Held { counter, amount: 0, ttl, level: false }
+        };
+        let charges = counters.iter().map(held).collect();
+        let deadline = Instant::now();
+        Self { charges, settled: Vec::new(), candidate: 0, probe: None, deadline, local: true }
+    }
+}
+
+/// The part of the room left that a replica may use while it counts alone: a `replicas`-th, those of lower `rank` the
+/// larger ones. The parts of all ranks add up to the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Share {
+    pub(in super::super) replicas: u64,
+    pub(in super::super) rank: u64,
+}
+
+impl Share {
+    fn of(self, left: u64) -> u64 {
+        let replicas = self.replicas.max(1);
+        left / replicas + u64::from(left % replicas > self.rank)
+    }
 }
 
 impl Counts {
-    /// As [`super::super::Counters::admit`]. `is_open` tells breakers that are open (again), whatever the caller
-    /// has heard.
+    /// As [`super::super::Counters::place`]. `is_open` tells breakers that are open (again), whatever the caller
+    /// has heard. `alone`: the shared backend is away, and hears of it later.
     pub(crate) fn admit(
         &mut self,
         now: Instant,
         ask: &Admission,
         is_open: impl Fn(&str) -> bool,
-        local: bool,
-    ) -> Admitted {
+        alone: Option<Share>,
+    ) -> Place {
         self.sweep(now);
         self.expire(now, &ask.id);
         if let Some(lease) = self.leases.get(ask.id.as_str()) {
-            return Admitted::Candidate(lease.candidate);
+            let index = lease.candidate;
+            let charges = ask.candidates.get(index).map_or(&[][..], |candidate| &candidate.charges);
+            let values = ask.required.iter().chain(charges).map(|l| self.value(now, &l.counter)).collect();
+            self.prolong(now, ask);
+            return Place { admitted: Admitted::Candidate(index), values };
         }
-        for (required, limited) in ask.required.iter().enumerate() {
-            let value = self.value(now, &limited.counter);
-            if !has_room(limited, value) {
-                return Admitted::Refused { required, value };
-            }
+        if let Some(admitted) = self.refuse(now, ask, alone) {
+            return Place { admitted, values: Vec::new() };
         }
-        match self.choose(now, ask, is_open) {
+        match self.choose(now, ask, is_open, alone) {
             Ok(index) => {
-                self.charge(now, ask, index, local);
-                Admitted::Candidate(index)
+                let values = self.charge(now, ask, index, alone, None);
+                self.prolong(now, ask);
+                Place { admitted: Admitted::Candidate(index), values }
             }
-            Err(reasons) => Admitted::Full(reasons),
+            Err(reasons) => Place { admitted: Admitted::Full(reasons), values: Vec::new() },
         }
     }
 
-    /// Enters what the shared backend admitted, without asking again, and the values that it tells: of the required
-    /// counters, then of the candidate's.
-    pub(crate) fn enter(&mut self, now: Instant, ask: &Admission, index: usize, values: &[u64]) {
-        self.sweep(now);
-        self.expire(now, &ask.id);
-        if !self.leases.contains_key(ask.id.as_str()) {
-            self.charge(now, ask, index, false);
-        }
-        let charges = ask.candidates.get(index).map_or(&[][..], |candidate| &candidate.charges);
-        for (limited, value) in ask.required.iter().chain(charges).zip(values) {
-            self.learn(now, &limited.counter, *value);
-        }
-    }
-
-    /// Enters what the shared backend refused. What is in flight is left out: it changes too fast to be remembered.
-    pub(crate) fn enter_refusal(&mut self, now: Instant, ask: &Admission, admitted: &Admitted) {
-        match admitted {
-            Admitted::Candidate(_) => {}
-            Admitted::Refused { required, value } => {
-                if let Some(limited) = ask.required.get(*required) {
-                    self.learn(now, &limited.counter, *value);
+    /// The answer if a required limit has no room or does not know where its counter begins.
+    fn refuse(&mut self, now: Instant, ask: &Admission, alone: Option<Share>) -> Option<Admitted> {
+        let mut unseeded = Vec::new();
+        for (required, limited) in ask.required.iter().enumerate() {
+            if self.known(now, &limited.counter).is_none() {
+                match limited.seed {
+                    Seed::Zero => {}
+                    Seed::Ask => unseeded.push(required),
+                    // Also when it refuses: it is not asked for again.
+                    Seed::Known(begin) => self.seed(now, &limited.counter, begin, limited.ttl),
                 }
             }
-            Admitted::Full(reasons) => {
-                for (candidate, reason) in ask.candidates.iter().zip(reasons) {
-                    let Some(limited) = reason.and_then(|charge| candidate.charges.get(charge)) else {
-                        continue;
-                    };
-                    let Some(limit) = limited.limit.filter(|_| limited.counter.window > 0) else { continue };
-                    // The least that leaves no room for this amount.
-                    let least = limit.saturating_sub(limited.amount).saturating_add(1).min(limit);
-                    if self.value(now, &limited.counter) < least {
-                        self.learn(now, &limited.counter, least);
-                    }
-                }
+            let (value, cap) = self.look(now, limited, alone);
+            if !limited.has_room(value, cap) {
+                return Some(Admitted::Refused { required, value });
             }
         }
+        (!unseeded.is_empty()).then_some(Admitted::Unseeded(unseeded))
     }
 
-    /// Ends a lease. Returns its `local` mark; `None` when the id is unknown, settled or over.
-    pub(crate) fn settle(&mut self, now: Instant, id: &str, actual: &[Charge]) -> Option<bool> {
+    /// Ends a lease, or settles some of its counters. Returns what was held of those; `None` when the id is unknown,
+    /// settled or over.
+    pub(crate) fn settle(&mut self, now: Instant, settlement: &Settlement) -> Option<Lease> {
         self.sweep(now);
-        self.expire(now, id);
-        let local = self.take_back(id)?;
+        self.expire(now, &settlement.id);
+        if !settlement.stays {
+            let lease = self.take_back(&settlement.id)?;
+            for charge in &settlement.actual {
+                self.add(now, &charge.counter, charge.amount.min(MAX_AMOUNT), charge.ttl);
+            }
+            return Some(lease);
+        }
+        let mut part = Vec::new();
+        let lease = self.leases.get_mut(settlement.id.as_str())?;
+        let mut actual: Vec<&Charge> = Vec::new();
+        for charge in &settlement.actual {
+            // Once in the life of a lease, however often it is told.
+            if lease.settled.iter().any(|(counter, _)| *counter == charge.counter) {
+                continue;
+            }
+            lease.settled.push((charge.counter.clone(), false));
+            actual.push(charge);
+            part.extend(lease.charges.extract_if(.., |held| held.counter == charge.counter));
+        }
+        let ended = Lease { charges: part, settled: Vec::new(), ..lease.clone() };
+        for held in &ended.charges {
+            self.subtract(&held.counter, held.amount);
+        }
         for charge in actual {
             self.add(now, &charge.counter, charge.amount.min(MAX_AMOUNT), charge.ttl);
         }
-        Some(local)
+        Some(ended)
     }
 
     pub(crate) fn value(&self, now: Instant, counter: &Counter) -> u64 {
-        self.counters.get(counter).filter(|c| c.expires > now).map_or(0, |c| c.value)
+        self.known(now, counter).map_or(0, |known| known.value)
     }
 
-    /// Takes over what the shared backend says, so that counting goes on from there when it goes away.
-    pub(crate) fn learn(&mut self, now: Instant, counter: &Counter, value: u64) {
-        match self.counters.get_mut(counter) {
-            Some(known) => known.value = value,
-            None if value > 0 => self.add(now, counter, value, LEARNT_TTL),
-            None => {}
-        }
+    pub(super) fn known(&self, now: Instant, counter: &Counter) -> Option<&Value> {
+        self.counters.get(counter).filter(|known| known.expires > now)
+    }
+
+    /// The counter, and how far this process may let it go.
+    fn look(&self, now: Instant, limited: &Limited, alone: Option<Share>) -> (u64, u64) {
+        let (value, shared) = match self.known(now, &limited.counter) {
+            Some(known) => (known.value, known.shared),
+            None => (limited.begin(), limited.begin()),
+        };
+        let limit = limited.limit.unwrap_or(u64::MAX);
+        let cap = match alone {
+            Some(share) if shared < limit => shared + share.of(limit - shared),
+            _ => limit,
+        };
+        (value, cap)
     }
 
     /// An outcome of the deployment was observed.
@@ -169,6 +233,7 @@ impl Counts {
         now: Instant,
         ask: &Admission,
         is_open: impl Fn(&str) -> bool,
+        alone: Option<Share>,
     ) -> Result<usize, Vec<Option<usize>>> {
         let mut lowest: Option<(usize, u64)> = None;
         let mut tier = 0;
@@ -178,7 +243,7 @@ impl Counts {
                 break;
             }
             let beaten = lowest.map(|(_, known)| known);
-            let weight = match self.weigh(now, candidate, ask.pick, beaten, &is_open) {
+            let weight = match self.weigh(now, candidate, (ask.pick, beaten), &is_open, alone) {
                 Ok(weight) => weight,
                 Err(reason) => {
                     reasons.push(reason);
@@ -202,9 +267,9 @@ impl Counts {
         &self,
         now: Instant,
         candidate: &Candidate,
-        pick: Pick,
-        beaten: Option<u64>,
+        (pick, beaten): (Pick, Option<u64>),
         is_open: impl Fn(&str) -> bool,
+        alone: Option<Share>,
     ) -> Result<u64, Option<usize>> {
         let mut weight = 0;
         for (index, limited) in candidate.charges.iter().enumerate() {
@@ -213,8 +278,8 @@ impl Counts {
                 continue;
             }
             // Each is looked up once: this is what a decision spends its time on.
-            let value = self.value(now, &limited.counter);
-            if !has_room(limited, value) {
+            let (value, cap) = self.look(now, limited, alone);
+            if !limited.has_room(value, cap) {
                 return Err(Some(index));
             }
             if weighed {
@@ -236,15 +301,41 @@ impl Counts {
         lease.is_some_and(|lease| lease.deadline > now)
     }
 
-    fn charge(&mut self, now: Instant, ask: &Admission, index: usize, local: bool) {
+    /// Charges without asking. `told`: what the shared backend charged on the limits that shrink. Returns the counters
+    /// afterwards.
+    pub(super) fn charge(
+        &mut self,
+        now: Instant,
+        ask: &Admission,
+        index: usize,
+        alone: Option<Share>,
+        told: Option<&[u64]>,
+    ) -> Vec<u64> {
         let id: Arc<str> = ask.id.as_str().into();
         let candidate = ask.candidates.get(index);
         let charges = candidate.map_or(&[][..], |candidate| &candidate.charges);
-        let mut held = Vec::with_capacity(ask.required.len() + charges.len());
+        let count = ask.required.len() + charges.len();
+        let (mut held, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut told = told.unwrap_or_default().iter();
         for limited in ask.required.iter().chain(charges) {
-            let amount = limited.amount.min(MAX_AMOUNT);
-            self.add(now, &limited.counter, amount, limited.ttl);
-            held.push((limited.counter.clone(), amount));
+            if let Seed::Known(begin) = limited.seed
+                && self.known(now, &limited.counter).is_none()
+            {
+                self.seed(now, &limited.counter, begin, limited.ttl);
+            }
+            let mut amount = limited.amount.min(MAX_AMOUNT);
+            if limited.shrink && limited.limit.is_some() {
+                let (value, cap) = self.look(now, limited, alone);
+                amount = told.next().copied().unwrap_or(amount.min(cap.saturating_sub(value)));
+            }
+            values.push(self.add(now, &limited.counter, amount, limited.ttl));
+            let level = limited.counter.window == 0 && !limited.shrink && limited.seed == Seed::Zero;
+            if limited.counter.window == 0
+                && let Some(known) = self.counters.get_mut(&limited.counter)
+            {
+                known.level = level;
+            }
+            held.push(Held { counter: limited.counter.clone(), amount, ttl: limited.ttl, level });
         }
         let probe: Option<Arc<str>> = candidate.and_then(|c| c.probe.as_deref()).map(Into::into);
         if let Some(probe) = &probe {
@@ -252,34 +343,80 @@ impl Counts {
         }
         let deadline = later(now, ask.lease);
         self.deadlines.insert((deadline, Arc::clone(&id)));
-        self.leases.insert(id, Lease { charges: held, candidate: index, probe, deadline, local });
+        let lease = Lease {
+            charges: held,
+            settled: Vec::new(),
+            candidate: index,
+            probe,
+            deadline,
+            local: alone.is_some(),
+        };
+        self.leases.insert(id, lease);
+        values
     }
 
-    fn add(&mut self, now: Instant, counter: &Counter, amount: u64, ttl: Duration) {
+    /// The other reservation of the same request goes on as long as this one.
+    pub(super) fn prolong(&mut self, now: Instant, ask: &Admission) {
+        let Some(other) = ask.renew.as_deref() else { return };
+        let deadline = later(now, ask.lease);
+        let Some((id, lease)) = self.leases.get_key_value(other) else { return };
+        if lease.deadline <= now || lease.deadline >= deadline {
+            return;
+        }
+        let id = Arc::clone(id);
+        let Some(lease) = self.leases.get_mut(other) else { return };
+        self.deadlines.remove(&(lease.deadline, Arc::clone(&id)));
+        lease.deadline = deadline;
+        self.deadlines.insert((deadline, id));
+        let kept = later(deadline, SLACK);
+        for held in lease.charges.iter().filter(|held| held.counter.window == 0) {
+            if let Some(known) = self.counters.get_mut(&held.counter).filter(|known| known.expires > now) {
+                known.expires = known.expires.max(kept);
+            }
+        }
+    }
+
+    fn seed(&mut self, now: Instant, counter: &Counter, begin: u64, ttl: Duration) {
+        self.counters.remove(counter);
+        let begin = begin.min(MAX_SEED);
+        self.add(now, counter, begin, ttl);
+        if let Some(known) = self.counters.get_mut(counter) {
+            known.shared = begin;
+        }
+    }
+
+    /// Returns the counter afterwards.
+    pub(super) fn add(&mut self, now: Instant, counter: &Counter, amount: u64, ttl: Duration) -> u64 {
         let expires = later(now, ttl);
         if let Some(known) = self.counters.get_mut(counter).filter(|c| c.expires > now) {
             known.value = known.value.saturating_add(amount);
             known.expires = known.expires.max(expires);
-            return;
+            return known.value;
         }
         // Absent, or expired and not swept yet; a queue entry that is left over is harmless.
-        self.counters.insert(counter.clone(), Value { value: amount, expires });
+        let fresh = Value { value: amount, expires, shared: 0, moment: 0, level: counter.window == 0 };
+        self.counters.insert(counter.clone(), fresh);
         self.expiries.insert((expires, counter.clone()));
+        amount
+    }
+
+    fn subtract(&mut self, counter: &Counter, amount: u64) {
+        if let Some(known) = self.counters.get_mut(counter) {
+            known.value = known.value.saturating_sub(amount);
+        }
     }
 
     /// Ends this lease if it is due, whether or not the bounded sweep came to it.
-    fn expire(&mut self, now: Instant, id: &str) {
+    pub(super) fn expire(&mut self, now: Instant, id: &str) {
         if self.leases.get(id).is_some_and(|lease| lease.deadline <= now) {
             self.take_back(id);
         }
     }
 
-    fn take_back(&mut self, id: &str) -> Option<bool> {
+    fn take_back(&mut self, id: &str) -> Option<Lease> {
         let (id, lease) = self.leases.remove_entry(id)?;
-        for (counter, amount) in &lease.charges {
-            if let Some(known) = self.counters.get_mut(counter) {
-                known.value = known.value.saturating_sub(*amount);
-            }
+        for held in &lease.charges {
+            self.subtract(&held.counter, held.amount);
         }
         if let Some(probe) = &lease.probe
             && self.probes.get(probe) == Some(&id)
@@ -287,16 +424,28 @@ impl Counts {
             self.probes.remove(probe);
         }
         self.deadlines.remove(&(lease.deadline, id));
-        Some(lease.local)
+        Some(lease)
     }
 }
 
-fn has_room(limited: &Limited, value: u64) -> bool {
-    let amount = limited.amount.min(MAX_AMOUNT);
-    match limited.limit {
-        None => true,
-        Some(0) => amount == 0,
-        Some(limit) => value.saturating_add(amount.min(limit)) <= limit,
+impl Limited {
+    /// Where the counter begins if it is missing and nobody is asked.
+    fn begin(&self) -> u64 {
+        match self.seed {
+            Seed::Zero | Seed::Ask => 0,
+            Seed::Known(begin) => begin.min(MAX_SEED),
+        }
+    }
+
+    /// Is there room beside `value`? `cap`: the limit, or this replica's part of it.
+    pub(crate) fn has_room(&self, value: u64, cap: u64) -> bool {
+        let amount = self.amount.min(MAX_AMOUNT);
+        match self.limit {
+            None => true,
+            Some(_) if self.shrink => value < cap,
+            Some(0) => amount == 0,
+            Some(limit) => value.saturating_add(amount.min(limit)) <= cap,
+        }
     }
 }
 

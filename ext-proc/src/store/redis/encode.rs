@@ -2,27 +2,23 @@
 
 use ::redis::{Cmd, RedisWrite};
 
+use super::super::memory::Learnt;
 use super::super::{
-    Admission, Admitted, Charge, Circuit, Failure, Limited, MAX_AMOUNT, Observation, Pick, Sample, Speed,
-    StoreError, Transition, Trip,
+    Admission, Admitted, Circuit, Failure, Limited, MAX_AMOUNT, Observation, Pick, Place, Sample, Seed,
+    Settlement, Speed, StoreError, Transition, Trip,
 };
 use super::{broken_answer, millis, short_millis};
 
 /// Largest integer that a Lua number holds exactly.
 const MAX_LIMIT: u64 = 1 << 53;
 
-/// What [`Admitted`] tells, and the values of the charged counters after it (required ones first).
-pub(in super::super) struct Place {
-    pub(in super::super) admitted: Admitted,
-    pub(in super::super) values: Vec<u64>,
-}
-
 pub(super) fn admission(command: &mut Cmd, ask: &Admission) {
     let pick = match ask.pick {
         Pick::First => 0,
         Pick::Lowest(charge) => charge.saturating_add(1),
     };
-    command.arg(&ask.id).arg(millis(ask.lease)).arg(pick).arg(ask.required.len());
+    command.arg(&ask.id).arg(millis(ask.lease)).arg(pick).arg(ask.renew.as_deref().unwrap_or_default());
+    command.arg(ask.required.len());
     limits(command, &ask.required);
     command.arg(ask.candidates.len());
     for candidate in &ask.candidates {
@@ -41,32 +37,89 @@ fn limits(command: &mut Cmd, charges: &[Limited]) {
             Some(limit) => command.arg(limit.min(MAX_LIMIT)),
             None => command.arg(""),
         };
+        match (charge.shrink, charge.seed) {
+            (false, Seed::Zero) => command.arg(""),
+            (true, Seed::Zero) => command.arg("s"),
+            (false, Seed::Ask) => command.arg("?"),
+            (true, Seed::Ask) => command.arg("s?"),
+            (false, Seed::Known(begin)) => command.arg(begin.min(MAX_LIMIT)),
+            (true, Seed::Known(begin)) => command.arg(format!("s{}", begin.min(MAX_LIMIT))),
+        };
     }
 }
 
-pub(super) fn place(answer: &[i64]) -> Result<Place, StoreError> {
+/// What the server answered to an admission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Told {
+    pub(in super::super) place: Place,
+    /// Orders the answers; 0 where there are no values.
+    pub(in super::super) moment: u64,
+    /// What was charged on the limits that shrink, in order; empty when it was charged earlier.
+    pub(in super::super) shrunk: Vec<u64>,
+}
+
+pub(super) fn place(answer: &[i64], ask: &Admission) -> Result<Told, StoreError> {
     let unsigned = |n: &i64| u64::try_from(*n).unwrap_or_default();
     let index = |n: &i64| usize::try_from(*n).unwrap_or_default();
-    let admitted = match answer {
-        [0 | 1, chosen, ..] => Admitted::Candidate(index(chosen)),
-        [2, required, value] => Admitted::Refused { required: index(required), value: unsigned(value) },
-        [3, reasons @ ..] => Admitted::Full(reasons.iter().map(|n| usize::try_from(*n).ok()).collect()),
+    let told = |admitted, moment: &i64, values: &[i64], shrunk: &[i64]| Told {
+        place: Place { admitted, values: values.iter().map(unsigned).collect() },
+        moment: unsigned(moment),
+        shrunk: shrunk.iter().map(unsigned).collect(),
+    };
+    Ok(match answer {
+        [0 | 1, chosen, moment, values @ ..] => {
+            let chosen = index(chosen);
+            let charges = ask.candidates.get(chosen).map_or(0, |candidate| candidate.charges.len());
+            let (values, shrunk) =
+                values.split_at_checked(ask.required.len() + charges).unwrap_or((values, &[]));
+            told(Admitted::Candidate(chosen), moment, values, shrunk)
+        }
+        [2, required, value, moment] => {
+            let refused = Admitted::Refused { required: index(required), value: unsigned(value) };
+            told(refused, moment, &[], &[])
+        }
+        [3, reasons @ ..] => {
+            let reasons = reasons.iter().map(|n| usize::try_from(*n).ok()).collect();
+            told(Admitted::Full(reasons), &0, &[], &[])
+        }
+        [4, missing @ ..] => told(Admitted::Unseeded(missing.iter().map(index).collect()), &0, &[], &[]),
         _ => return Err(broken_answer("admit")),
-    };
-    let values = match answer {
-        [1, _, values @ ..] => values.iter().map(unsigned).collect(),
-        _ => Vec::new(),
-    };
-    Ok(Place { admitted, values })
+    })
 }
 
 /// `unknown`: the server may never have heard of the id, and counts it all the same.
-pub(super) fn settlement(command: &mut Cmd, id: &str, unknown: bool, actual: &[Charge]) {
-    command.arg(id).arg(u8::from(unknown)).arg(actual.len());
-    for charge in actual {
+pub(super) fn settlement(command: &mut Cmd, settlement: &Settlement, unknown: bool) {
+    command.arg(&settlement.id).arg(u8::from(unknown)).arg(u8::from(settlement.stays));
+    command.arg(settlement.actual.len());
+    for charge in &settlement.actual {
         command.write_arg_fmt(format_args!("{}", charge.counter));
         command.arg(charge.amount.min(MAX_AMOUNT)).arg(millis(charge.ttl));
     }
+}
+
+/// What became of settlements.
+#[derive(Debug, Default)]
+pub(in super::super) struct Settled {
+    /// Per settlement, as in [`super::super::Counters::settle_all`].
+    pub(in super::super) ended: Vec<bool>,
+    /// The counters that were named, as they are now.
+    pub(in super::super) counters: Vec<Learnt>,
+    /// Latest moment.
+    pub(in super::super) moment: u64,
+}
+
+pub(super) fn settled(answer: &[i64], asked: &[Settlement], into: &mut Settled) -> Result<(), StoreError> {
+    let (moment, rest) = answer.split_first().ok_or_else(|| broken_answer("settle"))?;
+    let (ended, values) = rest.split_at_checked(asked.len()).ok_or_else(|| broken_answer("settle"))?;
+    let moment = u64::try_from(*moment).unwrap_or_default();
+    into.moment = moment;
+    into.ended.extend(ended.iter().map(|ended| *ended == 1));
+    for (charge, value) in asked.iter().flat_map(|settlement| &settlement.actual).zip(values) {
+        if let Ok(value) = u64::try_from(*value) {
+            into.counters.push(Learnt { counter: charge.counter.clone(), value, moment, ttl: charge.ttl });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn observation(command: &mut Cmd, observation: &Observation) {

@@ -59,7 +59,7 @@ fn field(refusal: &dyn DatabaseError) -> &'static str {
     // Postgres names the constraint, SQLite the column, in the message.
     let alias = refusal.constraint().is_some_and(|name| name.contains("alias"))
         || refusal.message().contains("alias");
-    if alias { "key alias" } else { "key" }
+    if alias { "key_alias" } else { "id" }
 }
 
 fn passing(backend: &'static str, refusal: &dyn DatabaseError) -> bool {

@@ -19,15 +19,29 @@ pub(super) struct Lease<DB: Database> {
 pub(super) enum Failure {
     Late,
     Sql(Error),
+    /// The call itself says so.
+    Refused(StoreError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 /// Runs a call up to its deadline.
-pub(super) async fn within<T>(
+pub(super) async fn within<T, E: Into<Failure>>(
     deadline: Instant,
-    call: impl Future<Output = Result<T, Error>>,
+    call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failure> {
     match tokio::time::timeout_at(deadline, call).await {
-        Ok(answer) => answer.map_err(Failure::Sql),
+        Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(Failure::Late),
     }
 }
@@ -44,6 +58,7 @@ impl<DB: Database> Lease<DB> {
         match within(deadline, Box::pin(pool.acquire())).await {
             Ok(connection) => Ok(Self { connection, deadline, backend }),
             Err(Failure::Sql(error)) => Err(store_error(backend, &error)),
+            Err(Failure::Refused(error)) => Err(error),
             Err(Failure::Late) => Err(unavailable(backend, "no connection in time")),
         }
     }
@@ -54,6 +69,7 @@ impl<DB: Database> Lease<DB> {
         match answer {
             Ok(value) => Ok(value),
             Err(Failure::Sql(error)) => Err(store_error(self.backend, &error)),
+            Err(Failure::Refused(error)) => Err(error),
             Err(Failure::Late) => {
                 drop(self.connection.detach());
                 Err(unavailable(self.backend, "no answer in time"))

@@ -1,7 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _};
@@ -12,9 +14,116 @@ use super::lease::Lease;
 use crate::config::Secret;
 use crate::store::StoreError;
 
-#[path = "shared.rs"]
+/// Parameter 1, a JSON array of objects, as the table `given` with these columns.
+macro_rules! given {
+    ($first:ident $type:ident $(, $name:ident $other:ident)*) => {
+        concat!(
+            "JSON_TO_RECORDSET($1::json) AS given (", stringify!($first), " ", stringify!($type)
+            $(, ", ", stringify!($name), " ", stringify!($other))*, ")"
+        )
+    };
+}
+
+/// Parameters by number, one array per column, as the table `given`: for many rows, of which the ledger writes thousands a
+/// second.
+macro_rules! given_columns {
+    ($number:literal $first:ident $type:ident $(, $numbers:literal $name:ident $types:ident)*) => {
+        concat!(
+            "UNNEST($", stringify!($number), "::", stringify!($type), "[]"
+            $(, ", $", stringify!($numbers), "::", stringify!($types), "[]")*,
+            ") AS given (", stringify!($first) $(, ", ", stringify!($name))*, ")"
+        )
+    };
+}
+
+/// Binds these fields of rows to the parameters of `given_columns!`, in order.
+macro_rules! bind_columns {
+    ($query:expr, $rows:expr, $($name:ident),+) => {
+        $query$(.bind($rows.iter().map(|row| row.$name).collect::<Vec<_>>()))+
+    };
+}
+
+/// Rows of `attache_entities`, as `given!`.
+macro_rules! given_entities {
+    () => {
+        given!(kind text, id text, account text, name text, alias text, team_id text, user_id text,
+            organization_id text, budget_id text, role text, email text, successor text, blocked boolean,
+            expires_ms bigint, settings text, spend_nanos bigint, spend_reset_ms bigint, created_ms bigint,
+            updated_ms bigint, created_by text, updated_by text)
+    };
+}
+
+/// Before and after a parameter that is a JSON array of texts: equal to any of these.
+macro_rules! any_of {
+    () => {
+        ("= ANY(ARRAY(SELECT JSON_ARRAY_ELEMENTS_TEXT(", "::json)))")
+    };
+}
+
+/// Before and after a parameter that is a tag: the row of `attache_spend` has it.
+macro_rules! has_tag {
+    () => {
+        ("tags::jsonb ? ", "")
+    };
+}
+
+/// Name of the least of several values.
+macro_rules! least {
+    () => {
+        "LEAST"
+    };
+}
+
+/// At the end of a SELECT of `attache_entities AS e`: nobody else changes these rows until the transaction ends.
+macro_rules! lock {
+    () => {
+        " FOR UPDATE OF e"
+    };
+}
+
+/// The tags of a row of `new`, as the table `tag`.
+macro_rules! each_tag {
+    () => {
+        "LATERAL JSON_ARRAY_ELEMENTS_TEXT(new.tags::json) AS tag (value)"
+    };
+}
+
+#[path = "shared/apply.rs"]
 #[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
-mod shared;
+mod apply;
+#[path = "shared/charge.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod charge;
+#[path = "shared/directory.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod directory;
+#[path = "postgres_feed.rs"]
+mod feed;
+#[path = "shared/ledger.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod ledger;
+#[path = "shared/list.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod list;
+#[path = "shared/prompts.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod prompts;
+#[path = "shared/rebuild.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod rebuild;
+#[path = "shared/reports.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod reports;
+#[path = "postgres_retain.rs"]
+mod retain;
+#[path = "postgres_rows.rs"]
+mod rows;
+#[path = "shared/upkeep.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod upkeep;
+#[path = "shared/verify.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of the statements, compiled for each driver")]
+mod verify;
 
 use PostgresStore as Store;
 type Db = sqlx::Postgres;
@@ -22,26 +131,35 @@ type Connection = sqlx::PgConnection;
 
 const BACKEND: &str = "postgres";
 const BEGIN: &str = "BEGIN";
+/// One view of everything, however long it takes.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// What a call is for: how long it may take, waiting for a connection included. The gate waits a second for a key.
 const READ: Duration = Duration::from_millis(900);
 const MUTATION: Duration = Duration::from_secs(5);
+/// A report.
+const REPORT: Duration = Duration::from_secs(20);
 const WRITE: Duration = Duration::from_secs(20);
-/// Longest wait for Postgres at start, and for one attempt to connect and migrate.
+/// What people wait for who check or mend the ledger.
+const CHECK: Duration = Duration::from_secs(24 * 3_600);
+const REBUILD: Duration = CHECK;
+/// Longest wait for Postgres at start, and for one attempt to connect.
 const FIRST: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(60);
+/// Longest time for bringing the tables up to date: one migration copies the ledger.
+const MIGRATION: Duration = Duration::from_secs(600);
 /// Between attempts to connect and migrate.
 const RETRY: Duration = Duration::from_millis(500);
-/// Locks the keys in order, so that the update below, whose own order nobody promises, never deadlocks.
-const LOCK_KEYS: &str = "SELECT hash FROM attache_keys WHERE hash = ANY($1) ORDER BY hash FOR UPDATE";
-const ADD_SPEND: &str = "UPDATE attache_keys SET spend_nanos = spend_nanos + new.cost \
-     FROM UNNEST($1::text[], $2::bigint[]) AS new (hash, cost) WHERE attache_keys.hash = new.hash";
 
-/// Keys and ledger in Postgres, shared by replicas.
+/// Entities and ledger in Postgres, shared by replicas.
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: PgPool,
     state: watch::Receiver<State>,
     migration: tokio::task::JoinHandle<()>,
+    /// When the feed of changes was last pruned, Unix milliseconds.
+    pruned_ms: AtomicU64,
+    /// Unix days that have a partition, as far as it was seen.
+    days: Mutex<HashSet<i64>>,
 }
 
 /// Are the tables there?
@@ -73,7 +191,7 @@ impl PostgresStore {
         {
             return Err(broken(BACKEND, reason));
         }
-        Ok(Self { pool, state, migration })
+        Ok(Self { pool, state, migration, pruned_ms: AtomicU64::new(0), days: Mutex::default() })
     }
 
     async fn lease(&self, limit: Duration) -> Result<Lease<Db>, StoreError> {
@@ -96,7 +214,7 @@ impl Drop for PostgresStore {
 async fn keep_migrating(options: PgConnectOptions, connect_timeout: Duration, state: watch::Sender<State>) {
     let mut told = String::new();
     loop {
-        let outcome = match tokio::time::timeout(ATTEMPT, migrate(&options, connect_timeout)).await {
+        let outcome = match tokio::time::timeout(MIGRATION, migrate(&options, connect_timeout)).await {
             Ok(outcome) => outcome,
             Err(_) => State::Waiting("migrations did not end in time".into()),
         };
@@ -146,7 +264,7 @@ fn migrator() -> Migrator {
 
 /// Parameters of the URL that the driver knows, or that are translated here. LiteLLM's URLs carry Prisma's own
 /// parameters; the driver would log those, with their values.
-fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
+pub(crate) fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
     const KNOWN: [&str; 9] = [
         "sslmode",
         "sslrootcert",
@@ -181,14 +299,4 @@ fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
         }
     }
     Ok(options)
-}
-
-async fn add_spend(connection: &mut Connection, spent: BTreeMap<String, i64>) -> sqlx::Result<()> {
-    if spent.is_empty() {
-        return Ok(());
-    }
-    let (hashes, costs): (Vec<String>, Vec<i64>) = spent.into_iter().unzip();
-    sqlx::query(LOCK_KEYS).bind(&hashes).execute(&mut *connection).await?;
-    sqlx::query(ADD_SPEND).bind(&hashes).bind(&costs).execute(&mut *connection).await?;
-    Ok(())
 }

@@ -1,7 +1,7 @@
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -14,8 +14,104 @@ use super::errors::{broken, migration_error};
 use super::lease::Lease;
 use crate::store::StoreError;
 
-#[path = "shared.rs"]
-mod shared;
+/// Parameter 1, a JSON array of objects, as the table `given` with these columns.
+macro_rules! given {
+    ($($name:ident $type:ident),+) => {
+        concat!("(SELECT ", given!(@ $($name),+), " FROM JSON_EACH($1)) AS given")
+    };
+    (@ $first:ident $(, $name:ident)*) => {
+        concat!(
+            "JSON_EXTRACT(value, '$.", stringify!($first), "') AS ", stringify!($first)
+            $(, ", JSON_EXTRACT(value, '$.", stringify!($name), "') AS ", stringify!($name))*
+        )
+    };
+}
+
+/// As `given!`; the columns are numbered for the other dialect.
+macro_rules! given_columns {
+    ($($number:literal $name:ident $type:ident),+) => {
+        given!($($name $type),+)
+    };
+}
+
+/// Binds rows to the parameter of `given_columns!`.
+macro_rules! bind_columns {
+    ($query:expr, $rows:expr, $($name:ident),+) => {
+        $query.bind(given(&$rows[..])?)
+    };
+}
+
+/// Rows of `attache_entities`, as `given!`.
+macro_rules! given_entities {
+    () => {
+        given!(kind text, id text, account text, name text, alias text, team_id text, user_id text,
+            organization_id text, budget_id text, role text, email text, successor text, blocked boolean,
+            expires_ms bigint, settings text, spend_nanos bigint, spend_reset_ms bigint, created_ms bigint,
+            updated_ms bigint, created_by text, updated_by text)
+    };
+}
+
+/// Before and after a parameter that is a JSON array of texts: equal to any of these.
+macro_rules! any_of {
+    () => {
+        ("IN (SELECT value FROM JSON_EACH(", "))")
+    };
+}
+
+/// Before and after a parameter that is a tag: the row of `attache_spend` has it.
+macro_rules! has_tag {
+    () => {
+        ("EXISTS (SELECT 1 FROM JSON_EACH(tags) WHERE value = ", ")")
+    };
+}
+
+/// Name of the least of several values.
+macro_rules! least {
+    () => {
+        "MIN"
+    };
+}
+
+/// The writer has the whole file to itself.
+macro_rules! lock {
+    () => {
+        ""
+    };
+}
+
+/// The tags of a row of `new`, as the table `tag`.
+macro_rules! each_tag {
+    () => {
+        "JSON_EACH(new.tags) AS tag"
+    };
+}
+
+#[path = "shared/apply.rs"]
+mod apply;
+#[path = "shared/charge.rs"]
+mod charge;
+#[path = "shared/directory.rs"]
+mod directory;
+#[path = "sqlite_feed.rs"]
+mod feed;
+#[path = "shared/ledger.rs"]
+mod ledger;
+#[path = "shared/list.rs"]
+mod list;
+#[path = "shared/prompts.rs"]
+mod prompts;
+#[path = "shared/rebuild.rs"]
+mod rebuild;
+#[path = "shared/reports.rs"]
+mod reports;
+#[path = "sqlite_retain.rs"]
+mod retain;
+#[path = "sqlite_rows.rs"]
+mod rows;
+#[path = "shared/upkeep.rs"]
+mod upkeep;
+#[path = "shared/verify.rs"]
+mod verify;
 
 use SqliteStore as Store;
 type Db = sqlx::Sqlite;
@@ -24,14 +120,20 @@ type Connection = sqlx::SqliteConnection;
 pub(super) const BACKEND: &str = "sqlite";
 /// Takes the write lock at once; a transaction that first reads could not wait for it later.
 const BEGIN: &str = "BEGIN IMMEDIATE";
+/// One view of everything, however long it takes.
+const SNAPSHOT: &str = "BEGIN";
 /// What a call is for: which pool, and how long it may take.
 const READ: Purpose = Purpose { writes: false, limit: Duration::from_secs(5) };
 const MUTATION: Purpose = Purpose { writes: true, limit: Duration::from_secs(10) };
+/// A report reads as long as it takes, and keeps nobody from writing.
+const REPORT: Purpose = Purpose { writes: false, limit: Duration::from_secs(30) };
 const WRITE: Purpose = Purpose { writes: true, limit: Duration::from_secs(30) };
+/// What people wait for who check or mend the ledger.
+const CHECK: Purpose = Purpose { writes: false, limit: Duration::from_secs(24 * 3_600) };
+const REBUILD: Purpose = Purpose { writes: true, limit: CHECK.limit };
 /// How long SQLite itself waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(4);
 const READERS: u32 = 4;
-const ADD_SPEND: &str = "UPDATE attache_keys SET spend_nanos = spend_nanos + $2 WHERE hash = $1";
 
 #[derive(Clone, Copy)]
 struct Purpose {
@@ -39,11 +141,13 @@ struct Purpose {
     limit: Duration,
 }
 
-/// Keys and ledger in one file: the embedded default. WAL, one writer, every commit synced to disk.
+/// Entities and ledger in one file: the embedded default. WAL, one writer, every commit synced to disk.
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: SqlitePool,
     writer: SqlitePool,
+    /// When the feed of changes was last pruned, Unix milliseconds.
+    pruned_ms: AtomicU64,
 }
 
 impl SqliteStore {
@@ -58,7 +162,7 @@ impl SqliteStore {
             .disable_statement_logging();
         let pool =
             |size: u32| SqlitePoolOptions::new().max_connections(size).connect_lazy_with(options.clone());
-        let store = Self { readers: pool(READERS), writer: pool(1) };
+        let store = Self { readers: pool(READERS), writer: pool(1), pruned_ms: AtomicU64::new(0) };
         store.migrate().await?;
         Ok(store)
     }
@@ -96,11 +200,4 @@ fn private_file(path: &Path) -> std::io::Result<()> {
     }
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))
-}
-
-async fn add_spend(connection: &mut Connection, spent: BTreeMap<String, i64>) -> sqlx::Result<()> {
-    for (key, cost) in spent {
-        sqlx::query(ADD_SPEND).bind(key).bind(cost).execute(&mut *connection).await?;
-    }
-    Ok(())
 }
