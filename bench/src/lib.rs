@@ -10,8 +10,11 @@
 //! - [`served`] writes down what was served, and what it costs,
 //! - [`standing`] holds scripts for requests that bring none,
 //! - [`server`] ties them together.
+//!
+//! [`load`] is the load generator.
 
 pub mod journal;
+pub mod load;
 pub mod play;
 pub mod protocols;
 pub mod said;
