@@ -7,7 +7,7 @@ VENV   := .attache/venv/bin/python
 NATIVE := -p attache-llm -p attache -p attache-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-routing bench-ledger bench-dialects soak fuzz clean
+.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-memory bench-routing bench-ledger bench-dialects soak fuzz clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,8 +52,13 @@ lint: ## rustfmt and clippy, warnings denied; the cost cases are those of the pr
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
-bench: build ## CPU per request, against plain Envoy in the same run, and what a spend row costs
-	@$(VENV) scripts/bench.py
+bench: build ## the comparison: plain Envoy, ext_proc, Attaché, LiteLLM, into bench/results (half an hour; OPTIONS=--quick)
+	@$(PYTHON) scripts/setup.py test
+	@$(VENV) scripts/bench.py $(OPTIONS)
+
+bench-memory: build ## memory after a million requests of 10,000 keys; joins the figures of make bench (some minutes)
+	@$(PYTHON) scripts/setup.py test
+	@$(VENV) scripts/bench.py --memory $(OPTIONS)
 
 chaos: build ## everything dies under load, 20,000 requests: the ledger must balance (some minutes; OPTIONS='--rate 100')
 	@$(PYTHON) scripts/setup.py test

@@ -1,159 +1,162 @@
 #!/usr/bin/env python3
-"""CPU per request of the whole gateway (Envoy and sidecar) against plain Envoy, in alternating rounds of one run.
+"""What Attaché costs: the same requests through plain Envoy, two no-op ext_proc phases, Attaché and LiteLLM, side by side.
 
-The numbers of two runs on a shared machine differ more than the two pipelines of one run, so only the latter are
-compared. Load is a closed loop; the provider is the fake one.
+    scripts/bench.py                     everything but memory, medians of 5 alternating rounds (about half an hour)
+    scripts/bench.py --quick             one short round of each, into .attache/run/bench/quick: does it work?
+    scripts/bench.py --only 1kb          one part; repeat for more. What else latest.json holds is kept
+    scripts/bench.py --memory            memory after a million requests
+
+The numbers of two runs on a shared machine differ more than the pipelines of one run, so only the latter are compared.
+Results: bench/results/latest.json, .md and .svg. A bar that is missed is named, and is no failure; an error in a run is one.
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from project import LOAD, LOCAL, Failure, envoy_binary, main, say, wait_for  # noqa: E402
-from stack import DEMO_CONFIG, Process, Stack, free_address, http  # noqa: E402
+from benchmark import extras, machine, report  # noqa: E402
+from benchmark.measure import alternate, measure  # noqa: E402
+from benchmark.memory import memory  # noqa: E402
+from benchmark.variants import MAKERS, TITLES, UPSTREAMS, Contest  # noqa: E402
+from benchmark.workloads import MAIN, WORKLOADS, cell, cells, slow_too  # noqa: E402
+from project import LOCAL, ROOT, Failure, main, say  # noqa: E402
+from stack import Provider  # noqa: E402
 
-WORKLOADS = {
-    "1 KB chat": [],
-    "200 KB chat": ["--body-bytes", "200000"],
-    "stream, 100 chunks": ["--stream", "--script", "openai=chunks:100"],
-}
-
-PLAIN = """
-admin: {{address: {{socket_address: {{address: {admin_host}, port_value: {admin_port}}}}}}}
-static_resources:
-  listeners:
-  - address: {{socket_address: {{address: {host}, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: plain
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
-              - match: {{prefix: "/"}}
-                route: {{cluster: provider, prefix_rewrite: "/openai/", timeout: 60s}}
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: provider
-    type: STATIC
-    load_assignment:
-      cluster_name: provider
-      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {provider_host}, port_value: {provider_port}}}}}}}}}]}}]
-"""
+RESULTS = ROOT / "bench" / "results"
+FOLDER = LOCAL / "run" / "bench"
+OWN_WORLDS = ("deployments", "replicas")
+PARTS = (*WORKLOADS, "half-load", *OWN_WORLDS, "row")
+# A spend row alone is asked for by name.
+DEFAULT = tuple(part for part in PARTS if part != "row")
+QUICK = {"rounds": 1, "seconds": 1.0, "memory_requests": 10_000, "many": 200}
 
 
-class PlainEnvoy:
-    """Envoy that only forwards to the provider."""
-
-    def __init__(self, folder, provider_url):
-        self.listen, self.admin = free_address(), free_address()
-        host, port = self.listen.split(":")
-        admin_host, admin_port = self.admin.split(":")
-        provider_host, provider_port = provider_url.removeprefix("http://").split(":")
-        path = folder / "plain.yaml"
-        path.write_text(PLAIN.format(host=host, port=port, admin_host=admin_host, admin_port=admin_port,
-                                     provider_host=provider_host, provider_port=provider_port))
-        command = [envoy_binary(), "-c", path, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
-        self.process = Process("plain-envoy", command, folder, dict(os.environ)).start()
-        wait_for("plain Envoy", lambda: http("GET", f"http://{self.admin}/ready")[0] == 200, 15)
+def command_line():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, help="of each figure, in turn (5)")
+    parser.add_argument("--seconds", type=float, help="of each round (3)")
+    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"one of {', '.join(PARTS)}")
+    parser.add_argument("--variants", default=",".join(MAKERS), help=f"those to compare ({','.join(MAKERS)})")
+    parser.add_argument("--quick", action="store_true", help="one short round of each, to see whether it works")
+    parser.add_argument("--memory", action="store_true", help="memory after a million requests, and nothing else")
+    parser.add_argument("--memory-requests", type=int)
+    parser.add_argument("--out", type=Path, help="folder of the results (bench/results)")
+    return checked_arguments(parser.parse_args())
 
 
-def load(listen, key, options, seconds, concurrency):
-    command = [LOAD, "--target", listen, "--key", key, "--seconds", seconds, "--concurrency", concurrency, "--warm-up",
-               "0", *options]
-    done = subprocess.run([str(part) for part in command], check=True, text=True, stdout=subprocess.PIPE)
-    return json.loads(done.stdout)
+def checked_arguments(arguments):
+    for name, usual in {"rounds": 5, "seconds": 3.0, "memory_requests": 1_000_000, "many": extras.MANY}.items():
+        if getattr(arguments, name, None) is None:
+            setattr(arguments, name, QUICK[name] if arguments.quick else usual)
+    if arguments.rounds < 1 or arguments.seconds <= 0:
+        raise Failure("--rounds must be at least 1, --seconds above 0")
+    arguments.variants = arguments.variants.split(",")
+    unknown = [name for name in arguments.variants if name not in MAKERS]
+    if unknown:
+        raise Failure(f"no variant {', '.join(unknown)}: there are {', '.join(MAKERS)}")
+    arguments.out = arguments.out or (FOLDER / "quick" if arguments.quick else RESULTS)
+    arguments.parts = () if arguments.memory else tuple(arguments.only or DEFAULT)
+    if "half-load" in arguments.parts and not {"plain", "full"} <= set(arguments.variants):
+        raise Failure("half-load needs the variants plain and full")
+    return arguments
 
 
-def measure(listen, key, processes, options, arguments):
-    """One round: the load generator's figures, and microseconds of CPU per request by process."""
-    load(listen, key, options, 0.5, arguments.concurrency)  # connections, caches, V8's compiler
-    before = [process.cpu_seconds() for process in processes]
-    result = load(listen, key, options, arguments.seconds, arguments.concurrency)
-    if not result["requests"] or result["errors"]:
-        raise Failure(f"the run had errors: {result}")
-    used = [process.cpu_seconds() - start for process, start in zip(processes, before)]
-    result["cpu_us"] = [seconds * 1e6 / result["requests"] for seconds in used]
-    return result
+# -- the grid ----------------------------------------------------------------------------------------------------------
+def script(provider, directives):
+    """Standing scripts, not headers of the requests: LiteLLM does not pass those on."""
+    for name in UPSTREAMS:
+        provider.script(name, directives)
 
 
-def books(stack, keep):
-    """Envoy anew, with usage records or without: nothing else of the bootstrap differs."""
-    stack.envoy.stop()
-    if keep:
-        stack.start_envoy()
-    else:
-        path = stack.bootstrap()
-        text = path.read_text()
-        # The filter's configuration is JSON inside a string.
-        wanted = r'\"usage\":true'
-        if wanted not in text:
-            raise Failure("the bootstrap has no switch for usage records")
-        stack.start_envoy(text.replace(wanted, r'\"usage\":false'))
-    stack.wait_ready()
+def grid(contest, provider, names, arguments):
+    """Every workload at every concurrency."""
+    found = {}
+    for workload, concurrency in cells(names):
+        contestants = {name: variant for name, variant in contest.variants.items()
+                       if name != "litellm" or slow_too(workload, concurrency)}
+        if workload.script:
+            script(provider, workload.script)
+        rounds = alternate(contestants, arguments.rounds,
+                           lambda v, w=workload, c=concurrency: measure([v], w.options(), arguments.seconds, c))
+        if workload.script:
+            script(provider, None)
+        found[cell(workload.name, concurrency)] = rounds
+        show(f"{workload.title}, c={concurrency}", rounds)
+    return found
 
 
-def row_cost(stack, key, arguments):
-    """What a spend row costs the request path: the same requests with and without, in alternating rounds."""
-    found = {True: [], False: []}
-    for _ in range(arguments.rounds * 2):
-        for keep in (True, False):
-            books(stack, keep)
-            found[keep].append(measure(stack.listen, key, [stack.envoy, stack.sidecar], [], arguments))
-            time.sleep(1.5)  # what waits is written, in nobody's round
-    for name, at in (("Envoy", 0), ("sidecar", 1)):
-        with_rows, without = ([r["cpu_us"][at] for r in found[keep]] for keep in (True, False))
-        pairs = sorted(a - b for a, b in zip(with_rows, without))
-        print(f"  {'a spend row':20}{name:14}{statistics.median(with_rows) - statistics.median(without):>8.1f} µs   with "
-              f"{statistics.median(with_rows):.0f}, without {statistics.median(without):.0f}; of pairs {pairs[0]:.1f} to "
-              f"{pairs[-1]:.1f}", flush=True)
+def show(title, rounds):
+    print(f"  {title}", flush=True)
+    for name, found in rounds.items():
+        middle = lambda key: statistics.median(round_[key] for round_ in found)  # noqa: E731, B023
+        parts = found[0]["cpu_us_by_process"]
+        cpu = [round_["cpu_us"] for round_ in found]
+        detail = " + ".join(f"{part} {statistics.median(r['cpu_us_by_process'][part] for r in found):.0f}" for part in parts)
+        print(f"    {TITLES.get(name, name):30}{statistics.median(cpu):>9,.0f} µs ({min(cpu):,.0f}–{max(cpu):,.0f})"
+              f"{middle('rps'):>9,.0f} rps{middle('p50_ms'):>10.2f}{middle('p99_ms'):>10.2f} ms   {detail}", flush=True)
 
 
-def middle(rounds, pick):
-    return statistics.median(pick(result) for result in rounds)
+def side_by_side(provider, arguments):
+    """The parts for which all pipelines run beside each other."""
+    names = [part for part in arguments.parts if part in WORKLOADS]
+    wants_half = "half-load" in arguments.parts
+    if not names and not wants_half:
+        return {}
+    rounds = {}
+    wanted = arguments.variants if names else [name for name in arguments.variants if name in ("plain", "full")]
+    with Contest(wanted, FOLDER, provider) as contest:
+        for variant in contest.variants.values():  # V8 compiles in the background what is used a lot
+            measure([variant], [], arguments.seconds, MAIN)
+        if names:
+            rounds["cells"] = grid(contest, provider, names, arguments)
+        if wants_half:
+            rate = extras.saturation(rounds.get("cells", {}))
+            if rate is None:
+                rate = measure([contest.variants["full"]], [], arguments.seconds, MAIN)["rps"]
+            rounds["half_load"] = extras.half_load(contest, rate, arguments.rounds, arguments.seconds)
+    return rounds
 
 
-def show(name, plain, whole):
-    for label, rounds in (("plain Envoy", plain), ("Attaché", whole)):
-        parts = [middle(rounds, lambda r, i=i: r["cpu_us"][i]) for i in range(len(rounds[0]["cpu_us"]))]
-        detail = f"Envoy {parts[0]:.0f} + sidecar {parts[1]:.0f}" if len(parts) > 1 else ""
-        print(f"  {name:20}{label:14}{sum(parts):>8.0f} µs{middle(rounds, lambda r: r['rps']):>9.0f} rps"
-              f"{middle(rounds, lambda r: r['p50_ms']):>9.2f}{middle(rounds, lambda r: r['p99_ms']):>9.2f} ms  {detail}",
-              flush=True)
+def apart(provider, arguments):
+    """The parts that have a world of their own."""
+    rounds, numbers = {}, (arguments.rounds, arguments.seconds, MAIN)
+    if "deployments" in arguments.parts:
+        rounds["deployments"] = extras.deployments(FOLDER, provider, *numbers, many=arguments.many)
+        show(f"deployments, many: {arguments.many:,}", rounds["deployments"])
+    if "replicas" in arguments.parts:
+        rounds["replicas"] = extras.replicas(FOLDER, provider, *numbers)
+        show("sidecars on one Redis", rounds["replicas"])
+    if "row" in arguments.parts:
+        rounds["row"] = extras.spend_row(FOLDER, provider, *numbers)
+        show("with a spend row per request, and without", rounds["row"])
+    if arguments.memory:
+        rounds["memory"] = memory(FOLDER, provider, arguments.memory_requests)
+    return rounds
+
+
+def tell(document, folder, since):
+    print()
+    print("\n".join(report.bars_table(document["bars"])))
+    missed = [row["title"] for row in document["bars"] if row["met"] is False]
+    say(f"missed: {'; '.join(missed)}" if missed else "no bar that was measured is missed")
+    say(f"{time.monotonic() - since:.0f} s; {folder / report.NAMES[1]}, {', '.join(report.NAMES[::2])}")
 
 
 def bench():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=3, help="of each measured round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--concurrency", type=int, default=32)
-    arguments = parser.parse_args()
-    folder = LOCAL / "run" / "bench"
-    with Stack(DEMO_CONFIG, folder, concurrency=1) as stack:
-        key = stack.new_key(key_alias="bench")
-        plain = PlainEnvoy(folder, stack.provider.url)
-        say(f"CPU per request; one Envoy worker, {arguments.concurrency} connections, median of {arguments.rounds} "
-            f"rounds of {arguments.seconds:.0f} s")
-        print(f"  {'':34}{'CPU':>11}{'':>13}{'p50':>9}{'p99':>9}")
-        for name, options in WORKLOADS.items():
-            rounds = [(measure(plain.listen, "sk-plain", [plain.process], options, arguments),
-                       measure(stack.listen, key, [stack.envoy, stack.sidecar], options, arguments))
-                      for _ in range(arguments.rounds)]
-            show(name, [first for first, _ in rounds], [second for _, second in rounds])
-        row_cost(stack, key, arguments)
-        plain.process.stop()
+    arguments, begun = command_line(), time.monotonic()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    provider = Provider(FOLDER).start()
+    try:
+        say(f"one Envoy worker; medians of {arguments.rounds} alternating rounds of {arguments.seconds:g} s")
+        rounds = {**side_by_side(provider, arguments), **apart(provider, arguments)}
+    finally:
+        provider.stop()
+    document = report.merged(report.read(arguments.out), rounds, machine.facts(), machine.commit(), machine.now())
+    report.write(document, arguments.out)
+    tell(document, arguments.out, begun)
 
 
 if __name__ == "__main__":

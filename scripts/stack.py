@@ -192,7 +192,8 @@ class Stack:
     """Sidecar and Envoy for one configuration file, with a fake provider of their own if none is given."""
 
     def __init__(self, config, folder, *, provider=None, own_provider=True, concurrency=2, listen=None, admin=None,
-                 health=None, environment=None, fresh=True, serve_flags=(), envoy_flags=(), provider_log=False):
+                 health=None, environment=None, fresh=True, serve_flags=(), envoy_flags=(), provider_log=False,
+                 ready_seconds=30):
         self.config, self.folder = Path(config).resolve(), Path(folder)
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -203,7 +204,7 @@ class Stack:
         self.environment = {**os.environ, **(environment or {})}
         self.master_key = self.environment.setdefault("LITELLM_MASTER_KEY", random_key())
         self.provider, self.owns_provider = provider, provider is None and own_provider
-        self.provider_log = provider_log
+        self.provider_log, self.ready_seconds = provider_log, ready_seconds
         self.serve_flags, self.envoy_flags = list(serve_flags), list(envoy_flags)
         self.socket = self._socket_path()
         self.sidecar = self.envoy = None
@@ -282,8 +283,10 @@ class Stack:
                    "--log-level", "info", "--drain-time-s", str(DRAIN_SECONDS)]
         self.envoy = Process("envoy", command, self.folder, self.environment).start()
 
-    def wait_ready(self, seconds=30):
+    def wait_ready(self, seconds=None):
         """Waits until the sidecar says that an Envoy has its clusters, and the listener accepts."""
+        seconds = seconds or self.ready_seconds
+
         def ready():
             self.sidecar.check()
             self.envoy.check()
