@@ -7,7 +7,7 @@ VENV   := .attache/venv/bin/python
 NATIVE := -p attache-llm -p attache -p attache-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-memory bench-routing bench-ledger bench-dialects soak fuzz clean
+.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-memory bench-routing bench-ledger bench-dialects load-test soak fuzz clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ scale-ledger: build ## ten million rows: pages of the ledger and daily activity 
 bench-ledger: ## CPU per row of the write path, rows per second
 	@cargo bench --locked -p attache --bench ledger
 	@cargo bench --locked -p attache --bench ledger_store
+
+load-test: build ## constant load on the demo gateway, the acceptance criteria asserted (OPTIONS='--url https://... --key ...' for yours)
+	@scripts/load_test.sh $(OPTIONS)
 
 bench-dialects: build ## CPU of each translation, beside plain pass-through in the same run
 	@$(VENV) scripts/bench_dialects.py

@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Key sent as `Authorization: Bearer`; empty: none.
-    #[arg(long, default_value = "sk-load")]
+    #[arg(long, env = "LOAD_KEY", hide_env_values = true, default_value = "sk-load")]
     key: String,
     /// File with keys, one a line, each used for one request, in order; the run ends after the last.
     #[arg(long, conflicts_with_all = ["key", "random_keys"])]

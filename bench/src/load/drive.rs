@@ -93,7 +93,7 @@ impl Thread {
         }
         let mut seen = std::mem::take(&mut *shared.seen.lock().unwrap_or_else(PoisonError::into_inner));
         if let Turns::Open(schedule) = &shared.turns {
-            (seen.due, seen.dropped) = schedule.account();
+            schedule.account(&mut seen);
         }
         Ok(seen)
     }

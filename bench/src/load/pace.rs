@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{
@@ -10,6 +10,8 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
+
+use super::seen::Seen;
 
 /// The run's moments, the same for all threads.
 #[derive(Debug, Clone, Copy)]
@@ -64,18 +66,30 @@ pub(super) struct Schedule {
     /// Requests that are due and that nobody has taken yet.
     waiting: Semaphore,
     taken: AtomicUsize,
+    /// Requests of the warm-up that were not sent before its end, and are not sent any more.
+    left_behind: AtomicU64,
 }
 
 impl Schedule {
     pub(super) fn new(clock: Clock, rate: f64, limit: usize, thread: usize, threads: usize) -> Self {
-        let (waiting, taken) = (Semaphore::new(0), AtomicUsize::new(0));
-        Self { clock, rate, limit, thread, threads, waiting, taken }
+        let (waiting, taken, left_behind) = (Semaphore::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        Self { clock, rate, limit, thread, threads, waiting, taken, left_behind }
     }
 
     async fn next(&self) -> Option<Turn> {
-        self.waiting.acquire().await.ok()?.forget();
-        let number = self.number(self.taken.fetch_add(1, Ordering::Relaxed));
-        (number < self.limit).then(|| Turn { number, due: self.due(number) })
+        loop {
+            self.waiting.acquire().await.ok()?.forget();
+            let number = self.number(self.taken.fetch_add(1, Ordering::Relaxed));
+            if number >= self.limit {
+                return None;
+            }
+            let due = self.due(number);
+            // What a warm-up beyond the server's means left behind would be all that a window could send.
+            if due >= self.clock.begin || Instant::now() < self.clock.begin {
+                return Some(Turn { number, due });
+            }
+            self.left_behind.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Over all threads, of this one's so many-th request.
@@ -117,11 +131,13 @@ impl Schedule {
         Ok(())
     }
 
-    /// Requests of the window: how many were due, and how many of them nobody took before its end.
-    pub(super) fn account(&self) -> (u64, u64) {
+    /// Tells how many requests of the window were due, and how many of them nobody took before its end.
+    pub(super) fn account(&self, seen: &mut Seen) {
         let (before, all) = (self.due_before(self.clock.begin), self.due_before(self.clock.end));
         let taken = self.taken.load(Ordering::Relaxed).clamp(before, all.max(before));
-        ((all - before) as u64, (all - taken) as u64)
+        seen.due = (all - before) as u64;
+        seen.dropped = (all - taken) as u64;
+        seen.warm_up.dropped = self.left_behind.load(Ordering::Relaxed);
     }
 }
 

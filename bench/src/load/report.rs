@@ -52,7 +52,7 @@ pub(super) fn json(plan: &Plan, outcome: &Outcome) -> Value {
         "concurrency": plan.concurrency, "connections": plan.connections, "connects": outcome.connects,
         "threads": plan.threads, "body_bytes": plan.template.body.len(), "bytes_received": seen.bytes,
         "seconds": rounded(seconds, 1000.0),
-        "warm_up": {"requests": seen.warm_up.requests, "errors": seen.warm_up.errors},
+        "warm_up": {"requests": seen.warm_up.requests, "errors": seen.warm_up.errors, "dropped": seen.warm_up.dropped},
         "processes": processes, "generator": process(&outcome.own, seen.ended),
     });
     merge(&mut report, more);

@@ -36,11 +36,13 @@ impl Times {
     }
 }
 
-/// Good and bad answers to requests that were due before the window.
+/// Requests that were due before the window.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct WarmUp {
     pub requests: u64,
     pub errors: u64,
+    /// Open loop: not sent before it ended.
+    pub dropped: u64,
 }
 
 /// Counts and times of the requests that were due within the window, unless said otherwise.
@@ -144,6 +146,7 @@ impl Seen {
         self.limited_with_retry_after += other.limited_with_retry_after;
         self.warm_up.requests += other.warm_up.requests;
         self.warm_up.errors += other.warm_up.errors;
+        self.warm_up.dropped += other.warm_up.dropped;
         self.due += other.due;
         self.dropped += other.dropped;
     }

@@ -13,10 +13,14 @@ use serde_json::Value;
 
 use super::{Args, run};
 
-/// What a run with these options reports.
+/// What a run with these options reports, without a warm-up.
 fn load(address: SocketAddr, options: &[&str]) -> Value {
+    load_warm(address, &[&["--warm-up", "0"], options].concat())
+}
+
+fn load_warm(address: SocketAddr, options: &[&str]) -> Value {
     let target = address.to_string();
-    let all = [&["load", "--target", &target, "--warm-up", "0"], options].concat();
+    let all = [&["load", "--target", &target], options].concat();
     run(Args::try_parse_from(all).unwrap().plan().unwrap()).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{load, server};
+use super::{load, load_warm, server};
 
 const QUIET: Duration = Duration::from_millis(400);
 const STALL: Duration = Duration::from_millis(300);
@@ -70,12 +70,30 @@ fn what_was_not_sent_is_told() {
 }
 
 #[test]
+fn a_window_begins_without_the_backlog_of_its_warm_up() {
+    let slow = server::start_async(|_| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server::json(200)
+    });
+    let options = ["--warm-up", "1", "--seconds", "0.5", "--rate", "100", "--concurrency", "1"];
+    let report = load_warm(slow, &options);
+    let of = |value: &serde_json::Value| value.as_u64().unwrap();
+    assert_eq!(of(&report["due"]), 50, "{report}");
+    assert!((3..=6).contains(&of(&report["requests"])), "the window was spent on the backlog: {report}");
+    assert_eq!(of(&report["requests"]) + of(&report["dropped"]), 50, "{report}");
+    let warm_up = &report["warm_up"];
+    assert_eq!(of(&warm_up["requests"]) + of(&warm_up["dropped"]), 100, "{report}");
+    assert!(of(&warm_up["dropped"]) > 80, "{report}");
+}
+
+#[test]
 fn the_rate_is_that_of_all_threads() {
     let address = server::start(|_| server::json(200));
     let options = ["--warm-up", "0.25", "--seconds", "0.5", "--rate", "333", "--threads", "3"];
-    let report = load(address, &options[2..]);
-    assert_eq!(report["due"], 167, "333 a second for half a second, from the first moment: {report}");
-    assert_eq!(report["requests"].as_u64().unwrap() + report["dropped"].as_u64().unwrap(), 167, "{report}");
+    let report = load_warm(address, &options);
+    // Those of 0.75 seconds from the first moment, without those of the first quarter.
+    assert_eq!((&report["due"], &report["requests"]), (&166.into(), &166.into()), "{report}");
+    assert_eq!(report["warm_up"]["requests"], 84, "{report}");
 }
 
 /// The keys that a server saw, and how often.
