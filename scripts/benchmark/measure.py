@@ -66,8 +66,9 @@ def run_loads(commands):
 
 
 def checked(name, result):
-    if not result["requests"] or result["errors"]:
-        raise Failure(f"{name}: the run had errors: {result}")
+    # Dropped: with a rate beyond what could be sent, the percentiles would be those of the few that were.
+    if not result["requests"] or result["errors"] or result["dropped"]:
+        raise Failure(f"{name}: the run had errors, or requests that could not be sent: {result}")
     return result
 
 
