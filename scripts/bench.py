@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmark import extras, machine, report  # noqa: E402
+from benchmark.bars import paired  # noqa: E402
 from benchmark.measure import alternate, measure  # noqa: E402
 from benchmark.memory import memory  # noqa: E402
 from benchmark.variants import MAKERS, TITLES, UPSTREAMS, Contest  # noqa: E402
@@ -99,6 +100,15 @@ def show(title, rounds):
               f"{middle('rps'):>9,.0f} rps{middle('p50_ms'):>10.2f}{middle('p99_ms'):>10.2f} ms   {detail}", flush=True)
 
 
+def show_row(rounds):
+    """What a row costs each process: the difference of rounds that ran one after the other."""
+    for process in rounds["with"][0]["cpu_us_by_process"]:
+        pairs = paired(rounds["with"], rounds["without"], lambda r: r["cpu_us_by_process"][process],  # noqa: B023
+                       lambda a, b: a - b)
+        print(f"    {'a spend row: ' + process:30}{statistics.median(pairs):>9,.1f} µs ({min(pairs):,.1f}–{max(pairs):,.1f})",
+              flush=True)
+
+
 def side_by_side(provider, arguments):
     """The parts for which all pipelines run beside each other."""
     names = [part for part in arguments.parts if part in WORKLOADS]
@@ -108,8 +118,7 @@ def side_by_side(provider, arguments):
     rounds = {}
     wanted = arguments.variants if names else [name for name in arguments.variants if name in ("plain", "full")]
     with Contest(wanted, FOLDER, provider) as contest:
-        for variant in contest.variants.values():  # V8 compiles in the background what is used a lot
-            measure([variant], [], arguments.seconds, MAIN)
+        extras.warm(contest.variants.values(), arguments.seconds, MAIN)
         if names:
             rounds["cells"] = grid(contest, provider, names, arguments)
         if wants_half:
@@ -132,6 +141,7 @@ def apart(provider, arguments):
     if "row" in arguments.parts:
         rounds["row"] = extras.spend_row(FOLDER, provider, *numbers)
         show("with a spend row per request, and without", rounds["row"])
+        show_row(rounds["row"])
     if arguments.memory:
         rounds["memory"] = memory(FOLDER, provider, arguments.memory_requests)
     return rounds
@@ -154,7 +164,8 @@ def bench():
         rounds = {**side_by_side(provider, arguments), **apart(provider, arguments)}
     finally:
         provider.stop()
-    document = report.merged(report.read(arguments.out), rounds, machine.facts(), machine.commit(), machine.now())
+    document = report.merged(report.read(arguments.out), rounds, machine.facts(), machine.commit(), machine.now(),
+                             arguments.quick)
     report.write(document, arguments.out)
     tell(document, arguments.out, begun)
 

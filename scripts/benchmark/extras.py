@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmark.measure import alternate, checked, load_command, measure, run_loads, settle
+from benchmark.measure import alternate, checked, idle, load_command, measure, run_loads, settle
 from benchmark.variants import TITLES, Full, Gateway
 from project import Failure, say
 from stack import DEMO_CONFIG
@@ -22,7 +22,9 @@ def half_load(contest, saturation, rounds, seconds):
         (result,), _ = run_loads([load_command(variant, options, seconds, CONNECTIONS_OF_OPEN_LOOP, warm_up=1)])
         checked(variant.name, result)
         settle([variant])  # rows of this round are not written during the next
-        return {"rate": rate, "rps": result["rps"], "p50_ms": result["p50_ms"], "p99_ms": result["p99_ms"]}
+        print(f"    {TITLES[variant.name]:30}p50{result['p50_ms']:>8.2f}  p99{result['p99_ms']:>8.2f} ms   sent late: "
+              f"{result['late']}, not sent: {result['dropped']}, of {result['due']}", flush=True)
+        return {"rate": rate, **{name: result[name] for name in ("rps", "p50_ms", "p99_ms", "due", "late", "dropped")}}
 
     return alternate({name: contest.variants[name] for name in ("plain", "full")}, rounds, once)
 
@@ -32,6 +34,12 @@ def saturation(cells):
     found = [statistics.median(round_["rps"] for round_ in variants["full"])
              for name, variants in cells.items() if name.startswith("1kb/") and "full" in variants]
     return max(found, default=None)
+
+
+def warm(variants, seconds, concurrency):
+    """Connections, caches, and V8, which compiles in the background what is used a lot."""
+    for variant in variants:
+        measure([variant], [], seconds, concurrency)
 
 
 def _worlds(worlds):
@@ -48,7 +56,18 @@ def deployments(folder, provider, rounds, seconds, concurrency, many=MANY):
             worlds.append(Full(folder / f"deployments-{count}", provider, f"{count} deployments", deployments=count,
                                ready_seconds=600))
         contestants = {str(FEW): worlds[0], "many": worlds[1]}
-        return alternate(contestants, rounds, lambda world: measure([world], [], seconds, concurrency))
+        warm(worlds, seconds, concurrency)
+        housekeeping = {world.name: idle([world]) for world in worlds}
+        for name, used in housekeeping.items():
+            share = ", ".join(f"{process} {part:.1%}" for process, part in used.items())
+            print(f"    {name:30}of a core while nobody asks: {share}", flush=True)
+
+        def once(world):
+            found = measure([world], [], seconds, concurrency)
+            own = sum(housekeeping[world.name].values()) * found["seconds"] * 1e6 / found["requests"]
+            return {**found, "cpu_us_less_idle": found["cpu_us"] - own}
+
+        return alternate(contestants, rounds, once)
     finally:
         _worlds(worlds)
 
@@ -61,6 +80,7 @@ def replicas(folder, provider, rounds, seconds, concurrency):
         worlds.append(Full(folder / "replica-1", provider, "replica 1"))
         worlds.append(Full(folder / "replica-2", provider, "replica 2", sibling=worlds[0]))
         contestants = {"one": worlds[:1], "two": worlds}
+        warm(worlds, seconds, concurrency)
         return alternate(contestants, rounds, lambda which: measure(which, [], seconds, concurrency))
     finally:
         _worlds(worlds)

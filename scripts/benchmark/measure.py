@@ -81,15 +81,16 @@ def measure(variants, options, seconds, concurrency):
     each = max(1, concurrency // len(variants))
     run_loads([load_command(variant, options, WARM_UP_SECONDS, each) for variant in variants])
     settle(variants)  # what the warm-up left is not this round's
-    counted, beside = _clocks(variants)
+    begun, (counted, beside) = time.monotonic(), _clocks(variants)
     results, took = run_loads([load_command(variant, options, seconds, each) for variant in variants])
     counted, beside = settle(variants, (counted, beside))
+    elapsed = time.monotonic() - begun
     for variant, result in zip(variants, results):
         checked(variant.name, result)
     requests = sum(result["requests"] for result in results)
     per_request = lambda clocks: {name: used * 1e6 / requests for name, used in clocks.items()}  # noqa: E731
     cpu = per_request(counted)
-    return {"requests": requests, "rps": requests / took, "cpu_us": sum(cpu.values()), "cpu_us_by_process": cpu,
+    return {"requests": requests, "seconds": elapsed, "rps": requests / took, "cpu_us": sum(cpu.values()), "cpu_us_by_process": cpu,
             "cpu_us_beside": per_request(beside), "p50_ms": _mean(results, "p50_ms"), "p99_ms": _mean(results, "p99_ms"),
             "first_byte_p50_ms": _mean(results, "first_byte_p50_ms")}
 
@@ -120,6 +121,14 @@ def settle(variants, since=None):
     if since is None:
         return now
     return tuple({name: used - before[name] for name, used in after.items()} for before, after in zip(since, now))
+
+
+def idle(variants, seconds=6):
+    """Share of a core by process while nobody asks; Envoy does some of its housekeeping every five seconds."""
+    before, _ = _clocks(variants)
+    time.sleep(seconds)
+    after, _ = _clocks(variants)
+    return {name: (after[name] - before[name]) / seconds for name in after}
 
 
 # -- rounds ------------------------------------------------------------------------------------------------------------

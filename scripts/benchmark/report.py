@@ -10,7 +10,7 @@ from benchmark.workloads import CONCURRENCY, WORKLOADS, cell
 NAMES = ("latest.json", "latest.md", "latest.svg")
 
 
-def merged(old, rounds, machine, commit, date):
+def merged(old, rounds, machine, commit, date, quick=False):
     """The document after a run. It replaces what was measured; what was not stays as it was, with its commit, if it comes
     from a machine like this one."""
     same = old and old.get("machine", {}).get("cpu") == machine["cpu"] and old["machine"].get("cores") == machine["cores"]
@@ -26,7 +26,7 @@ def merged(old, rounds, machine, commit, date):
         if row["name"] not in measured:
             own = {name: before.get(row["name"], {}).get(name) for name in own}
         rows.append({**row, **own})
-    return {"machine": machine, "commit": commit, "date": date, "bars": rows, "rounds": all_rounds}
+    return {"machine": machine, "commit": commit, "date": date, "bars": rows, "quick": quick, "rounds": all_rounds}
 
 
 def number(value, unit=""):
@@ -95,8 +95,38 @@ def beside_table(cells):
         if rows else []
 
 
+SECTIONS = {
+    "half_load": ("half of Attaché's saturation rate, open loop", {}),
+    "deployments": ("deployments, 1 KB, c=32", {"many": "10,000"}),
+    "replicas": ("sidecars on one Redis, 1 KB, c=32", {}),
+    "row": ("a spend row per request, 1 KB, c=32", {}),
+}
+
+
+def sections_table(rounds):
+    """What was measured beside the grid. Housekeeping is what is used when nobody asks."""
+    rows = []
+    for section, (title, names) in SECTIONS.items():
+        for contestant, found in rounds.get(section, {}).items():
+            figures = ([r[key] for r in found if r.get(key) is not None]
+                       for key in ("cpu_us", "cpu_us_less_idle", "rps", "p50_ms", "p99_ms"))
+            rows.append([title, TITLES.get(contestant, names.get(contestant, contestant)), *(ranged(each) for each in figures)])
+    head = ["", "", "CPU per request, µs", "less housekeeping", "rps", "p50, ms", "p99, ms"]
+    return ["### Beside the grid", "", *_table(head, rows)] if rows else []
+
+
+def memory_table(samples):
+    """Resident memory along the long run."""
+    if not samples:
+        return []
+    names = [name for name in ("sidecar", "envoy", "plain") if name in samples]
+    at = sorted({0, *(len(samples[names[0]]) * part // 4 - 1 for part in (1, 2, 3, 4))} - {-1})
+    rows = [[f"{samples[names[0]][i]['requests']:,}", *(number(samples[name][i]["mib"]) for name in names)] for i in at]
+    return ["### Resident memory, MiB", "", *_table(["requests", *names], rows)]
+
+
 def markdown(document):
-    machine = document["machine"]
+    machine, cells = document["machine"], document["rounds"].get("cells", {})
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     lines = [
         "# What it costs: one run of `make bench`", "",
@@ -104,9 +134,12 @@ def markdown(document):
         f"{machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}. {versions}. Load generator, provider, gateways, Redis and "
         "Postgres share the machine; ratios are of rounds that ran one after the other. One Envoy worker; medians, and "
         "in parentheses the spread over the rounds.", "",
+        *(["**A quick run: one short round, and fewer deployments and requests. It shows that everything works, not what it "
+           "costs.**", ""] if document["quick"] else []),
         "![CPU per request](latest.svg)", "", "## Bars", "", *bars_table(document["bars"]), "## Figures", "",
         "CPU per request is user and system time of Envoy and of the process beside it (sidecar, processor), or of LiteLLM.", "",
-        *grid_tables(document["rounds"].get("cells", {})), *beside_table(document["rounds"].get("cells", {}))]
+        *grid_tables(cells), *beside_table(cells), *sections_table(document["rounds"]),
+        *memory_table(document["rounds"].get("memory"))]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -87,9 +87,14 @@ def test_every_bar_can_be_measured():
 def test_a_document_has_what_its_readers_expect():
     document = report.merged(None, {"cells": grid(plain=[1.0], full=[2.0])}, MACHINE, "c" * 40, "today")
     assert json.loads(json.dumps(document)) == document
-    assert {"machine", "commit", "date", "bars", "rounds"} == set(document)
+    assert {"machine", "commit", "date", "bars", "quick", "rounds"} == set(document)
     assert {"name", "value", "bar", "stretch", "met", "spread"} <= set(document["bars"][0])
     assert document["bars"][0]["spread"] == [2.0, 2.0]
+
+
+def test_a_quick_run_is_no_result():
+    texts = [report.markdown(report.merged(None, {}, MACHINE, "c" * 40, "today", quick)) for quick in (True, False)]
+    assert ["quick run" in text for text in texts] == [True, False]
 
 
 def test_a_run_of_one_part_keeps_the_others():
@@ -118,6 +123,16 @@ def test_the_table_names_what_is_missed_and_shows_the_spread():
     assert "5.50 (5.00–6.00)" in line and "≤ 4.5" in line and "**no**" in line and "eeeeeeeeeeee-changed" in line
     assert "| 100-chunk stream, paced | 256 |" in text and "Postgres" in text
     assert "LiteLLM None" not in text
+
+
+def test_what_was_measured_beside_the_grid_is_told():
+    rounds = {"deployments": {"10": [figures(100.0)], "many": [{**figures(120.0), "cpu_us_less_idle": 101.5}]},
+              "half_load": {"plain": [{"rps": 500.0, "p50_ms": 0.5, "p99_ms": 1.25}]},
+              "memory": {"sidecar": samples(*range(20)), "envoy": samples(*range(20)), "plain": samples(*range(20))}}
+    lines = report.markdown(report.merged(None, rounds, MACHINE, "f" * 40, "today")).splitlines()
+    assert any("| 10,000 | 120 (120–120) | 102 (102–102) |" in line for line in lines)
+    assert any("plain Envoy | – | – | 500 (500–500)" in line for line in lines)
+    assert "| 9 | 9.00 | 9.00 | 9.00 |" in lines and "| 19 | 19.0 | 19.0 | 19.0 |" in lines
 
 
 # -- the picture -------------------------------------------------------------------------------------------------------
