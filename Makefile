@@ -7,7 +7,7 @@ VENV   := .attache/venv/bin/python
 NATIVE := -p attache-llm -p attache -p attache-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-memory bench-routing bench-ledger bench-dialects load-test soak fuzz clean
+.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-memory bench-micro bench-routing bench-ledger bench-dialects instructions load-test soak fuzz clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ check: build ## validate CONFIG without starting anything
 	@$(if $(filter examples/demo.yaml,$(CONFIG)),FAKE_PROVIDER_URL=http://127.0.0.1:8090 LITELLM_MASTER_KEY=sk-only-to-check-0001) \
 		target/release/attache check --config $(CONFIG)
 
-test: setup build lint unit ## set up, lint, run every test (JOBS=5: all suites at once, on a machine with more cores)
+test: setup build lint unit instructions ## set up, lint, run every test (JOBS=5: all suites at once, on a machine with more cores)
 	@$(PYTHON) scripts/suites.py --jobs "$(or $(JOBS),2)"
 
 unit: ## tests without Envoy
@@ -86,6 +86,13 @@ soak: build ## memory under 100,000 mixed requests of every dialect, bodies up t
 
 fuzz: ## coverage-guided fuzzing of everything that parses (SECONDS=60 for each target)
 	@$(PYTHON) scripts/fuzz.py --seconds $(or $(SECONDS),60)
+
+bench-micro: ## time of each part of a request: scan, translation, stream, decision, limits, price (ONLY=scan for some)
+	@$(PYTHON) scripts/setup.py demo
+	@$(PYTHON) scripts/bench_micro.py $(if $(ONLY),--only '$(ONLY)')
+
+instructions: ## do these parts need more instructions than bench/instructions.json says? (UPDATE=1 writes it)
+	@$(PYTHON) scripts/instructions.py $(if $(UPDATE),--update)
 
 bench-routing: ## time of the routing decision by number of deployments
 	@cargo bench --locked -p attache --bench decide

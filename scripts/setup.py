@@ -4,6 +4,7 @@
     scripts/setup.py demo     Rust, WASM toolchain, Envoy, the OpenAI SDK
     scripts/setup.py test     the same, and pytest, Node with its SDK, Redis, Postgres
     scripts/setup.py lint     Rust with rustfmt and clippy, WASM toolchain
+    scripts/setup.py count    Rust, valgrind
 
 It says what it installs, takes under a second when nothing is missing, and names the remedy when it cannot help.
 """
@@ -119,12 +120,25 @@ def need_servers():
         apt_install(missing, "The tests run against real Redis and Postgres, also with certificates of their own")
 
 
+def need_valgrind():
+    """Valgrind, to count instructions; where it runs."""
+    if not find_program("valgrind"):
+        apt_install(["valgrind"], "Valgrind is needed to count instructions")
+    found = find_program("valgrind")
+    if not (found and output([found, "--version"])):
+        raise Failure("valgrind does not run here")
+    return found
+
+
 def setup():
     what = sys.argv[1] if len(sys.argv) > 1 else "test"
-    if what not in ("demo", "test", "lint"):
-        raise Failure(f"`{what}`: want demo, test or lint")
+    if what not in ("demo", "test", "lint", "count"):
+        raise Failure(f"`{what}`: want demo, test, lint or count")
     LOCAL.mkdir(exist_ok=True)
     need_rust()
+    if what == "count":
+        need_valgrind()
+        return
     if what != "demo":
         need_lint_tools()
     wasm.need_toolchain()

@@ -20,7 +20,8 @@ const MIRROR_HEADER: &str = "x-attache-mirror";
 
 /// The plan as dynamic metadata, retries and timeouts as headers; and whether something is reserved. Hands the reservation
 /// over: from here the usage record settles it.
-pub(super) fn decided(decision: Decision) -> (ProcessingResponse, bool) {
+#[must_use]
+pub fn decided(decision: Decision) -> (ProcessingResponse, bool) {
     let reservation = Some(decision.reservation.hand_over()).filter(|id| !id.is_empty());
     let reserved = reservation.is_some();
     let note = Note {

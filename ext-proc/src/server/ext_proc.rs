@@ -78,7 +78,11 @@ async fn exchange(
     })
 }
 
-fn read_ask(headers: &HttpHeaders) -> Result<Ask, ApiError> {
+/// The gate's question.
+///
+/// # Errors
+/// 500 when there is none, or none that can be read: the gate is missing, or of another version.
+pub fn read_ask(headers: &HttpHeaders) -> Result<Ask, ApiError> {
     let headers = headers.headers.as_ref().map(|map| map.headers.as_slice()).unwrap_or_default();
     let value = headers.iter().find(|header| header.key.eq_ignore_ascii_case(ASK_HEADER));
     let value =

@@ -41,7 +41,10 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+/// Envoy's message read and the answer to it made, for benchmarks: all of ext_proc beside the decision and gRPC.
+pub use answer::decided;
 pub(crate) use client::{Asked, Client, Target};
+pub use ext_proc::read_ask;
 pub use reload::{Fresh, Reload};
 pub use router_state::RouterState;
 pub use serve::{ServeOptions, TlsOptions, serve, serve_until};
