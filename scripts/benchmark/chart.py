@@ -88,7 +88,7 @@ def _panel(x, width, workload, bars):
     top, base = panel_top(bars), PANEL_TOP + PANEL_HEIGHT
     scale = (PANEL_HEIGHT - 24) / top
     lines = [_text(x + AXIS + (width - AXIS) / 2, PANEL_TOP - 8, WORKLOADS[workload].title, 13, weight="bold")]
-    lines.append(_text(x + AXIS - 5, PANEL_TOP - 8, "µs", 10, "end"))
+    lines.append(_text(x + AXIS - 5, PANEL_TOP + 10, "µs", 10, "end"))
     for part in range(5):
         value = top * part / 4
         y = base - value * scale
