@@ -346,21 +346,25 @@ impl Context for Adapter {}
 
 impl HttpContext for Adapter {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        let own = host::text(&[CALL_PROPERTY]);
-        self.mirrored = own.is_none();
-        self.call_id =
-            own.or_else(|| host::header(MapType::HttpRequestHeaders, CALL_HEADER)).unwrap_or_default();
+        let headers = host::headers(MapType::HttpRequestHeaders);
+        // A copy is another stream and lacks the property, but has the name of its cluster; later attempts have only the
+        // property. The first attempt of most requests needs neither question.
+        let sent = host::find(&headers, CALL_HEADER);
+        let may_be_copy = host::find(&headers, MIRROR_HEADER).is_some();
+        let own = if may_be_copy || sent.is_none() { host::text(&[CALL_PROPERTY]) } else { None };
+        self.mirrored = may_be_copy && own.is_none();
+        self.call_id = own.or_else(|| sent.map(str::to_owned)).unwrap_or_default();
         match self.begin(self.mirrored) {
             Ok(Some(outgoing)) => {
-                self.copied = outgoing::strip(&outgoing.stale, self.mirrored);
-                outgoing.set_headers();
+                self.copied = outgoing::strip(&headers, &outgoing.stale, self.mirrored);
+                outgoing.set_headers(&headers);
                 (self.attempt, self.edits, self.options) =
                     (outgoing.attempt, outgoing.edits, outgoing.options);
                 self.whole = outgoing.whole;
             }
             Ok(None) => {
                 self.replan = true;
-                self.copied = outgoing::strip(&[], false);
+                self.copied = outgoing::strip(&headers, &[], false);
                 outgoing::ask_for_plan();
             }
             Err(why) => {

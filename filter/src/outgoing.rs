@@ -33,6 +33,10 @@ const PRIVATE: [&str; 9] = [
     "transfer-encoding",
 ];
 const PRIVATE_PREFIXES: [&str; 3] = [HEADER_PREFIX, "x-envoy-", "x-litellm-"];
+/// Envoy finds no route for a request without this header, and follows no redirect without a route. The map of headers
+/// is one for all attempts and for the redirect, so that providers see it too: hence a constant, which says nothing of
+/// the caller.
+const PROTO_HEADER: &str = "x-forwarded-proto";
 /// Features of Anthropic's API that a request asks for.
 pub const BETA_HEADER: &str = "anthropic-beta";
 /// Names the cluster that gets a copy of the request (the route's mirror policy). The sidecar sets it.
@@ -68,22 +72,30 @@ pub struct Whole {
 
 impl Outgoing {
     /// Sets the headers that differ from deployment to deployment.
-    pub fn set_headers(&self) {
-        const MAP: MapType = MapType::HttpRequestHeaders;
-        keep_routable();
-        host::set_header(MAP, ":path", &self.path);
-        host::set_header(MAP, ":authority", &self.authority);
+    ///
+    /// `now`: the request's headers as they are. What is right already is left alone.
+    pub fn set_headers(&self, now: &host::Headers) {
+        let set = |name: &str, value: &str| {
+            let taken_off = self.stale.iter().any(|stale| stale.eq_ignore_ascii_case(name));
+            if taken_off || host::find(now, name) != Some(value) {
+                host::set_header(MapType::HttpRequestHeaders, name, value);
+            }
+        };
+        set(PROTO_HEADER, "https");
+        set(":path", &self.path);
+        set(":authority", &self.authority);
         // Answers must be readable here.
-        host::set_header(MAP, "accept-encoding", "identity");
+        set("accept-encoding", "identity");
         if self.json {
-            host::set_header(MAP, "content-type", "application/json");
+            set("content-type", "application/json");
         }
         // Without a body there may be no length, and a WebSocket must have none.
         if self.whole.is_none() && self.edits.old_len() > 0 {
-            host::set_header(MAP, "content-length", &self.edits.new_len().to_string());
+            set("content-length", &self.edits.new_len().to_string());
         }
         for (name, value) in &self.headers {
-            host::set_header(MAP, &name.to_ascii_lowercase(), value);
+            // Absolutely: it may have been taken off as one of the attempt before.
+            host::set_header(MapType::HttpRequestHeaders, &name.to_ascii_lowercase(), value);
         }
     }
 }
@@ -233,9 +245,9 @@ fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
 /// Takes off what no upstream may see. The router looks for the name of the cluster that gets a copy only after this
 /// filter saw the headers of the first attempt, so that one stays until the body comes: returns whether it is there.
 #[must_use]
-pub fn strip(stale: &[String], copy: bool) -> bool {
+pub fn strip(headers: &host::Headers, stale: &[String], copy: bool) -> bool {
     let mut copied = false;
-    for (name, _) in host::headers(MapType::HttpRequestHeaders) {
+    for (name, _) in headers {
         if name == MIRROR_HEADER && !copy {
             copied = true;
             continue;
@@ -243,25 +255,18 @@ pub fn strip(stale: &[String], copy: bool) -> bool {
         let private = PRIVATE.contains(&name.as_str()) || KEY_HEADERS.contains(&name.as_str());
         if private
             || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || stale.iter().any(|stale| stale.eq_ignore_ascii_case(&name))
+            || stale.iter().any(|stale| stale.eq_ignore_ascii_case(name))
         {
-            host::remove_header(MapType::HttpRequestHeaders, &name);
+            host::remove_header(MapType::HttpRequestHeaders, name);
         }
     }
     copied
 }
 
-/// Envoy finds no route for a request without this header, and follows no redirect without a route. The map of headers
-/// is one for all attempts and for the redirect, so that providers see it too: hence a constant, which says nothing of
-/// the caller.
-fn keep_routable() {
-    host::set_header(MapType::HttpRequestHeaders, "x-forwarded-proto", "https");
-}
-
 /// Makes the caller's request the question for another plan.
 pub fn ask_for_plan() {
     const MAP: MapType = MapType::HttpRequestHeaders;
-    keep_routable();
+    host::set_header(MAP, PROTO_HEADER, "https");
     host::set_header(MAP, ":path", REPLAN_PATH);
     host::set_header(MAP, ":authority", "attache");
     host::set_header(MAP, "content-length", "0");

@@ -8,6 +8,10 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+use self::words::Word;
+
+pub(crate) mod words;
+
 /// One member of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member<'a> {
@@ -100,21 +104,12 @@ fn skip_container(data: &[u8], at: usize) -> Option<usize> {
 /// Bytes before the next quote, brace or bracket.
 fn plain_len(data: &[u8]) -> Option<usize> {
     // Bit 5 tells `[` from `{` and `]` from `}`.
-    find_byte(data, |byte| byte == b'"' || matches!(byte | 0x20, b'{' | b'}'))
-}
-
-/// Place of the first byte that is `special`. Looks at sixteen at a time without a branch for each, so that the
-/// compiler can use vector instructions: prompts and embeddings are long and mostly plain.
-pub(crate) fn find_byte(data: &[u8], special: impl Fn(u8) -> bool) -> Option<usize> {
-    let (blocks, _) = data.as_chunks::<16>();
-    let any = |block: &[u8; 16]| block.iter().fold(false, |any, byte| any | special(*byte));
-    let clean = blocks.iter().take_while(|block| !any(block)).count().saturating_mul(16);
-    let found = data.get(clean..)?.iter().position(|byte| special(*byte))?;
-    clean.checked_add(found)
+    let marks = |word: Word| word.equal(b'"') | word.folded().equal(b'{') | word.folded().equal(b'}');
+    words::find(data, marks, |byte| byte == b'"' || matches!(byte | 0x20, b'{' | b'}')).0
 }
 
 /// End of the string whose opening quote is at `at`.
-fn skip_string(data: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn skip_string(data: &[u8], at: usize) -> Option<usize> {
     let mut at = expect(data, at, b'"')?;
     loop {
         let next = at.checked_add(memchr2(b'"', b'\\', data.get(at..)?)?)?;

@@ -6,6 +6,7 @@ mod classify;
 mod document;
 mod said;
 mod stream;
+mod template;
 mod upstream_error;
 
 pub use classify::classify;
@@ -204,6 +205,16 @@ impl Answer {
 
     fn add_text(&mut self, bytes: u64) {
         self.text_bytes = self.text_bytes.saturating_add(bytes);
+    }
+
+    /// It brings text for one choice and says nothing else.
+    fn is_text_only(&self) -> bool {
+        self.text_bytes > 0
+            && self.choices == Some(1)
+            && self.finish_reason.is_none()
+            && self.usage.is_none()
+            && self.class == Class::Standard
+            && self.step == Step::Plain
     }
 
     /// The extra event of `stream_options.include_usage`: no choices, only usage.

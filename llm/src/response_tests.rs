@@ -301,3 +301,49 @@ fn an_error_in_a_chat_stream_is_followed_by_its_end() {
     assert_eq!(out, format!("{body}data: [DONE]\n\n"));
     assert!(rewriter.error_in_stream().is_some());
 }
+
+proptest! {
+    /// Events that are alike but for their text take a short way: what comes of them must be what the long way makes.
+    #[test]
+    fn events_alike_are_rewritten_as_any(
+        events in proptest::collection::vec((r#"[a-c"\\/{}:,é\n ]{0,6}"#, 0u8..6, any::<bool>(), r#"[x-z]{0,3}"#), 0..12),
+        ours in any::<bool>(),
+    ) {
+        let model = if ours { "al\"ias" } else { "gpt" };
+        let event = |(text, kind, padded, padding): &(String, u8, bool, String)| {
+            let mut choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": null});
+            let mut more = json!({});
+            match kind {
+                0 => choice["finish_reason"] = json!("stop"),
+                1 => choice["delta"] = json!({"content": text, "refusal": text}),
+                2 => more["usage"] = json!({"prompt_tokens": 1, "completion_tokens": 2}),
+                _ => {}
+            }
+            let mut whole = json!({"id": "1", "model": model, "choices": [choice]});
+            if *padded {
+                whole["obfuscation"] = json!(padding);
+            }
+            whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            format!("data: {whole}\n\n")
+        };
+        let (mut stream, mut expected, mut together) = (String::new(), String::new(), 0);
+        let mut alone = Vec::new();
+        for raw in events.iter().map(event) {
+            let (out, rewriter) = streamed(raw.as_bytes(), &options(false));
+            expected.push_str(&out);
+            together += rewriter.events();
+            alone.push(rewriter.finish_reason().map(str::to_owned));
+            stream.push_str(&raw);
+        }
+        let text_bytes: usize =
+            events.iter().map(|(text, kind, ..)| text.len() * if *kind == 1 { 2 } else { 1 }).sum();
+        let (out, rewriter) = streamed(stream.as_bytes(), &options(false));
+        prop_assert_eq!(out, expected);
+        prop_assert_eq!(rewriter.events(), together);
+        prop_assert_eq!(rewriter.finish_reason().map(str::to_owned), alone.into_iter().flatten().last());
+        if events.iter().all(|(_, kind, ..)| *kind != 2) && !events.is_empty() {
+            let usage = rewriter.usage().unwrap();
+            prop_assert_eq!(usage.completion, u64::try_from(text_bytes).unwrap().div_ceil(4));
+        }
+    }
+}

@@ -15,14 +15,15 @@ use crate::vm;
 impl Gate {
     /// Puts the answer right that Envoy sends on: the adapter may have changed its status so that Envoy tries again,
     /// and where no attempt is behind it, the last error of a provider says more.
-    pub(super) fn last_error(&mut self) {
+    pub(super) fn last_error(&mut self, headers: &host::Headers) {
         const MAP: MapType = MapType::HttpResponseHeaders;
-        if let Some(status) = host::header(MAP, STATUS_HEADER) {
-            host::set_header(MAP, ":status", &status);
+        if let Some(status) = host::find(headers, STATUS_HEADER) {
+            host::set_header(MAP, ":status", status);
             host::remove_header(MAP, "location");
             return;
         }
-        let status = host::header(MAP, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        let status =
+            host::find(headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
         let from_upstream = status < 400
             || host::text(&["response", "code_details"]).is_some_and(|details| details == "via_upstream");
         let kept =
@@ -94,21 +95,23 @@ impl Gate {
         Action::Continue
     }
 
-    pub(super) fn answer_headers(&mut self) {
+    pub(super) fn answer_headers(&mut self, headers: &host::Headers) {
         const MAP: MapType = MapType::HttpResponseHeaders;
-        let headers = host::headers(MAP);
-        for (name, _) in &headers {
+        for (name, _) in headers {
             let internal =
                 name.starts_with("x-envoy-") || name.starts_with(HEADER_PREFIX) || name == "set-cookie";
             if internal {
                 host::remove_header(MAP, name);
             }
         }
-        if let Some(theirs) = host::find(&headers, "x-request-id").filter(|theirs| *theirs != self.request_id)
-        {
-            host::set_header(MAP, "llm_provider-x-request-id", theirs);
+        // Envoy has set its own where the provider has none.
+        let theirs = host::find(headers, "x-request-id");
+        if theirs != Some(self.request_id.as_str()) {
+            if let Some(theirs) = theirs {
+                host::set_header(MAP, "llm_provider-x-request-id", theirs);
+            }
+            host::set_header(MAP, "x-request-id", &self.request_id);
         }
-        host::set_header(MAP, "x-request-id", &self.request_id);
         host::set_header(MAP, "x-litellm-call-id", &self.call_id);
         if let Some(note) = self.note() {
             host::set_header(MAP, GENERATION_HEADER, &note.generation.to_string());
@@ -135,10 +138,9 @@ impl Gate {
     }
 
     /// Begins to keep the answer, where what is asked is kept.
-    pub(super) fn answer_words(&self) -> Option<Answered> {
-        let headers = host::headers(MapType::HttpResponseHeaders);
-        let kind = host::find(&headers, "content-type").unwrap_or_default();
-        let encoding = host::find(&headers, "content-encoding").unwrap_or_default();
+    pub(super) fn answer_words(&self, headers: &host::Headers) -> Option<Answered> {
+        let kind = host::find(headers, "content-type").unwrap_or_default();
+        let encoding = host::find(headers, "content-encoding").unwrap_or_default();
         let encoded = !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity");
         vm::with(|vm| {
             vm.requests.get(&self.call_id)?.asked.as_ref()?;

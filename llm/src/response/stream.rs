@@ -1,7 +1,9 @@
 use std::ops::Range;
 
 use super::document::{keep_tail, value_in_tail};
+use super::template::Template;
 use super::{Answer, RewriteOptions, Step, UpstreamError, in_class, mask_into, splice, tokens};
+use crate::json;
 use crate::price::Class;
 use crate::sse::{Event, MAX_EVENT_BYTES, Piece, Splitter};
 use crate::usage::{Counting, Usage};
@@ -78,6 +80,7 @@ struct Seen {
     done: bool,
     dropped_last: bool,
     changed: bool,
+    template: Template,
 }
 
 impl StreamRewriter {
@@ -99,6 +102,7 @@ impl StreamRewriter {
             done: false,
             dropped_last: false,
             changed: false,
+            template: Template::default(),
         };
         Self { splitter: Splitter::new(), seen }
     }
@@ -225,6 +229,14 @@ impl Seen {
     fn event(&mut self, raw: &[u8], out: &mut Vec<u8>) {
         self.dropped_last = false;
         self.tail.clear();
+        if let Some(matched) = self.template.matches(raw) {
+            self.text_bytes = self.text_bytes.saturating_add(json::text_len(matched.text));
+            self.events = self.events.saturating_add(1);
+            self.changed |= self.template.changes();
+            out.extend_from_slice(self.template.shown());
+            out.extend_from_slice(matched.rest);
+            return;
+        }
         let event = Event::parse(raw);
         match Data::of(&event) {
             Some(Data::Done) => self.done = true,
@@ -241,6 +253,9 @@ impl Seen {
                     return;
                 }
                 let ranges = self.models(&event, raw, &answer);
+                if answer.is_text_only() {
+                    self.template.learn(raw, answer.text_bytes, &ranges, &self.model);
+                }
                 self.note(answer);
                 if !ranges.is_empty() {
                     self.changed = true;

@@ -2,7 +2,7 @@
 //! partial UTF-8 sequence and nothing else.
 
 use super::ScanError;
-use crate::json::find_byte;
+use crate::json::words::{self, Word};
 
 /// Kind of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,10 +282,15 @@ impl Lexer {
 
     /// Reads string text up to a quote, an escape or the end of the slice; returns what is left of the slice.
     fn text<'a>(&mut self, rest: &'a [u8], at: usize, sink: &mut impl Sink) -> Result<&'a [u8], ScanError> {
-        let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-        let length = find_byte(rest, special).unwrap_or(rest.len());
+        let marks = |word: Word| word.control() | word.equal(b'"') | word.equal(b'\\');
+        let (found, ascii) = words::find(rest, marks, |byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+        let length = found.unwrap_or(rest.len());
         let (plain, tail) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-        self.utf8(plain, tail.is_empty(), at, sink)?;
+        if ascii && self.partial.is_empty() {
+            sink.text(plain)?;
+        } else {
+            self.utf8(plain, tail.is_empty(), at, sink)?;
+        }
         let Some((byte, after)) = tail.split_first() else { return Ok(tail) };
         let at = at.saturating_add(length);
         match byte {

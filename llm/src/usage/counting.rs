@@ -1,7 +1,5 @@
 //! What is counted in an answer that is not one of words: pictures, sounds, rankings.
 
-use serde_json::Value;
-
 use super::Usage;
 use super::read::{count, milliseconds};
 use crate::json::{self, Member};
@@ -67,14 +65,12 @@ impl Counting {
                 }
             }
             Self::Transcription(_) => usage.or_else(|| {
-                let duration: Value = serde_json::from_slice(member(document, "duration")?).ok()?;
-                Some(Usage { audio_ms: milliseconds(Some(&duration))?, ..Usage::default() })
+                let audio_ms = milliseconds(member(document, "duration"))?;
+                Some(Usage { audio_ms, ..Usage::default() })
             }),
             Self::Rerank => {
-                let meta: Option<Value> =
-                    member(document, "meta").and_then(|raw| serde_json::from_slice(raw).ok());
-                let units = meta.as_ref().and_then(|meta| meta.pointer("/billed_units/search_units"));
-                match count(units) {
+                let billed = member(document, "meta").and_then(|meta| member(meta, "billed_units"));
+                match count(billed.and_then(|billed| member(billed, "search_units"))) {
                     Some(queries) => Some(Usage { queries, ..usage.unwrap_or_default() }),
                     None => usage,
                 }
