@@ -87,9 +87,9 @@ soak: build ## memory under 100,000 mixed requests of every dialect, bodies up t
 fuzz: ## coverage-guided fuzzing of everything that parses (SECONDS=60 for each target)
 	@$(PYTHON) scripts/fuzz.py --seconds $(or $(SECONDS),60)
 
-bench-micro: ## time of each part of a request: scan, translation, stream, decision, limits, price (ONLY=scan for some)
+bench-micro: ## time of each part of a request: scan, translation, stream, decision, limits, price (ONLY=scan for some, DOCS=1 for the docs)
 	@$(PYTHON) scripts/setup.py demo
-	@$(PYTHON) scripts/bench_micro.py $(if $(ONLY),--only '$(ONLY)')
+	@$(PYTHON) scripts/bench_micro.py $(if $(ONLY),--only '$(ONLY)') $(if $(DOCS),--docs)
 
 instructions: ## do these parts need more instructions than bench/instructions.json says? (UPDATE=1 writes it)
 	@$(PYTHON) scripts/instructions.py $(if $(UPDATE),--update)

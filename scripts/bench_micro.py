@@ -3,7 +3,7 @@
 
     scripts/bench_micro.py                 all of them, some minutes
     scripts/bench_micro.py --only scan     those whose name has this in it
-    scripts/bench_micro.py --markdown      the table for docs/performance.md
+    scripts/bench_micro.py --docs          writes the table into docs/performance.md, too
 """
 
 import argparse
@@ -18,6 +18,9 @@ from project import ROOT, TARGET, Failure, main, run  # noqa: E402
 # The same packages as `make build`, so that nothing is compiled with other features.
 COMMAND = ["cargo", "bench", "--locked", "-p", "attache-llm", "-p", "attache", "-p", "attache-bench", "--bench", "micro",
            "--bench", "decide", "--"]
+DOCS = ROOT / "docs" / "performance.md"
+# Around the table in DOCS.
+BEGIN, END = "<!-- made by `make bench-micro DOCS=1` -->", "<!-- end -->"
 TIMES = ["--warm-up-time", "1", "--measurement-time", "2", "--noplot"]
 
 
@@ -40,37 +43,47 @@ def per(nanoseconds, throughput):
 
 
 def rows(since):
-    """Every benchmark that ran since then: name, median, its interval, per what."""
+    """Every benchmark that ran since then: name, median, fastest sample, what one of its parts costs."""
     for path in sorted((TARGET / "criterion").glob("**/new/estimates.json"), key=lambda path: path.stat().st_mtime):
         if path.stat().st_mtime < since:
             continue
+        # The names of criterion's folders have lost what file systems do not like; this one has not.
         about = json.loads(path.with_name("benchmark.json").read_text())
-        median = json.loads(path.read_text())["median"]
-        interval = median["confidence_interval"]
-        low, high = interval["lower_bound"], interval["upper_bound"]
-        value = median["point_estimate"]
-        # criterion's directory names lose what the file system does not like; this one has not.
-        yield about["full_id"], shown(value), f"±{(high - low) / 2 / value:.1%}", per(value, about["throughput"])
+        median = json.loads(path.read_text())["median"]["point_estimate"]
+        sample = json.loads(path.with_name("sample.json").read_text())
+        fastest = min(spent / steps for spent, steps in zip(sample["times"], sample["iters"]))
+        yield about["full_id"], shown(median), shown(fastest), per(median, about["throughput"])
+
+
+def write(found):
+    """Puts the table into the docs, between its marks."""
+    text = DOCS.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    if not tail:
+        raise Failure(f"{DOCS.relative_to(ROOT)} has no table between `{BEGIN}` and `{END}`")
+    lines = ["| step | median | fastest | per part |", "|---|---:|---:|---:|"]
+    lines += [f"| {' | '.join(row)} |" for row in found]
+    DOCS.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
 
 
 def bench_micro():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="benchmarks whose name has this in it")
-    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
     arguments = parser.parse_args()
+    if arguments.docs and arguments.only:
+        raise Failure("the table of the docs has all of them: --docs goes without --only")
     begun = time.time()
     run([*COMMAND, *TIMES, *([arguments.only] if arguments.only else [])], cwd=ROOT)
     found = list(rows(begun))
     if not found:
         raise Failure(f"no benchmark has `{arguments.only}` in its name")
-    print()
-    if arguments.markdown:
-        print("| step | time | | per |\n|---|---:|---:|---:|")
-    for name, value, spread, each in found:
-        if arguments.markdown:
-            print(f"| {name} | {value} | {spread} | {each} |")
-        else:
-            print(f"  {name:58}{value:>10}  {spread:>7}  {each:>20}")
+    print(f"\n  {'':56}{'median':>10}{'fastest':>10}")
+    for name, median, fastest, each in found:
+        print(f"  {name:56}{median:>10}{fastest:>10}  {each:>20}".rstrip())
+    if arguments.docs:
+        write(found)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use attache::entity::Principal;
 use attache::ledger::row;
 use attache::limits::{Bill, Demand, Used, bill};
 use attache::routing::{Decision, Settled};
@@ -160,7 +161,7 @@ fn exchanging(world: &Rc<World>) -> Case {
 }
 
 /// Every limit of the caller, as the decision lists them.
-fn limits(world: &World) -> Bill {
+fn limits(world: &World, principal: &Principal) -> Bill {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let demand = Demand {
         model: "gpt-4o-0",
@@ -171,14 +172,34 @@ fn limits(world: &World) -> Bill {
         now_ms: u64::try_from(now.as_millis()).expect("before the year 500 million"),
         lease: LEASE,
     };
-    bill(&world.snapshot.limits, black_box(&world.principal()), black_box(&demand))
+    bill(&world.snapshot.limits, black_box(principal), black_box(&demand))
+}
+
+/// Everyone behind the key, from the cache.
+fn finding(world: &Rc<World>) -> Case {
+    let world = Rc::clone(world);
+    Case::new(
+        "keys/key, team, user",
+        Size::ONE,
+        move || world.principal(),
+        |found| {
+            assert!(
+                found.key.is_some() && found.team.is_some() && found.user.is_some() && found.member.is_some()
+            );
+        },
+    )
 }
 
 fn listing(world: &Rc<World>) -> Case {
-    let world = Rc::clone(world);
+    let (world, principal) = (Rc::clone(world), world.principal());
     // Requests and tokens of all three, budgets of key and team (its owner's own is for keys without one), and the key's
     // requests in flight.
-    Case::new("limits/list", Size::ONE, move || limits(&world), |bill| assert_eq!(bill.required.len(), 9))
+    Case::new(
+        "limits/list",
+        Size::ONE,
+        move || limits(&world, &principal),
+        |bill| assert_eq!(bill.required.len(), 9),
+    )
 }
 
 /// What one request reserves: the caller's limits, and a deployment of ten.
@@ -191,7 +212,7 @@ struct Till {
 
 impl Till {
     fn new(world: &World) -> Self {
-        let mut bill = limits(world);
+        let mut bill = limits(world, &world.principal());
         for limited in bill.required.iter_mut().filter(|limited| limited.seed == Seed::Ask) {
             limited.seed = Seed::Known(0);
         }
@@ -275,5 +296,12 @@ fn settling(world: &Rc<World>) -> Case {
 }
 
 pub(crate) fn cases(world: &Rc<World>) -> Vec<Case> {
-    vec![deciding(world), exchanging(world), listing(world), reserving(world), settling(world)]
+    vec![
+        deciding(world),
+        exchanging(world),
+        finding(world),
+        listing(world),
+        reserving(world),
+        settling(world),
+    ]
 }

@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 /// Deployments of the group that is asked for, and groups.
 const SIZE: usize = 10;
 const GROUPS: usize = 20;
-pub(crate) const KEY: &str = "sk-micro-benchmark-0001";
+const KEY: &str = "sk-micro-benchmark-0001";
 
 pub(crate) struct World {
     runtime: Runtime,
@@ -38,6 +38,8 @@ pub(crate) struct World {
     breakers: Arc<Breakers>,
     speeds: Arc<Speeds>,
     probes: Arc<Probes>,
+    /// What the gate knows of the key: its hash.
+    key: String,
     calls: Cell<u64>,
     /// Of the database.
     _dir: TempDir,
@@ -160,6 +162,7 @@ impl World {
             breakers: Breakers::new(),
             speeds: Speeds::new(),
             probes: Probes::new(),
+            key: hash(KEY),
             calls: Cell::new(0),
             _dir: dir,
         }
@@ -192,7 +195,7 @@ impl World {
         Ask {
             contract: VERSION,
             call_id: self.call_id(),
-            key: hash(KEY),
+            key: self.key.clone(),
             endpoint: Endpoint::ChatCompletions,
             model: "gpt-4o-0".into(),
             stream: true,
@@ -213,7 +216,7 @@ impl World {
 
     /// Everyone behind the key.
     pub(crate) fn principal(&self) -> Principal {
-        let found = self.wait(self.keys.principal(&hash(KEY), &Who::default())).expect("keys are there");
+        let found = self.wait(self.keys.principal(&self.key, &Who::default())).expect("keys are there");
         found.expect("the key is known")
     }
 
