@@ -152,7 +152,7 @@ fn exchanging(world: &Rc<World>) -> Case {
         let Some(Phase::RequestHeaders(headers)) = message.request else { panic!("headers were sent") };
         let ask = read_ask(&headers).expect("a question");
         let (answer, reserved) = decided(w.decide(&ask));
-        answered.replace(Some(answer.encode_to_vec()));
+        answered.replace(Some(answer));
         reserved
     };
     Case::made("ext_proc/ask to plan", Size::ONE, Some(Box::new(between)), step, |reserved| {

@@ -1,5 +1,6 @@
 use attache_llm::class::ErrorClass;
 use attache_llm::contract::{After, REPLAN_CLUSTER, Step, VERSION};
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
 use super::*;
 use crate::store::Reservation;
@@ -27,17 +28,23 @@ fn decision(walk: Option<Walk>, mirror: Option<&str>, per_try: Option<Duration>)
 }
 
 fn parts(decision: Decision) -> (HeaderMutation, Struct) {
-    let (message, _) = decided(decision);
+    let (bytes, _) = decided(decision);
+    let message = ProcessingResponse::decode(&*bytes).unwrap();
+    assert_eq!(message.encoded_len(), bytes.len(), "as short as it can be, and nothing unknown in it");
     let Some(Response::RequestHeaders(headers)) = message.response else {
         panic!("not an answer to headers")
     };
-    let mutation = headers.response.unwrap().header_mutation.unwrap();
+    let common = headers.response.unwrap();
+    assert!(common.clear_route_cache);
+    let mutation = common.header_mutation.unwrap();
     let own = message.dynamic_metadata.unwrap().fields.remove(contract::METADATA_NAMESPACE).unwrap();
     let Some(Kind::StructValue(own)) = own.kind else { panic!("no object") };
     (mutation, own)
 }
 
 fn value(mutation: &HeaderMutation, name: &str) -> Option<String> {
+    let overwrites = HeaderAppendAction::OverwriteIfExistsOrAdd as i32;
+    assert!(mutation.set_headers.iter().all(|h| h.append_action == overwrites));
     let header = mutation.set_headers.iter().map(|h| h.header.as_ref().unwrap()).find(|h| h.key == name)?;
     Some(String::from_utf8(header.raw_value.clone()).unwrap())
 }
@@ -72,5 +79,27 @@ fn what_an_earlier_pass_has_set_does_not_stay() {
     for name in [MIRROR_HEADER, "x-envoy-upstream-rq-per-try-timeout-ms"] {
         assert_eq!(value(&mutation, name), None);
         assert!(mutation.remove_headers.iter().any(|removed| removed == name), "{name}");
+    }
+}
+
+#[test]
+fn the_plan_is_a_list_of_groups_with_a_cluster_each() {
+    let (_, own) = parts(decision(None, None, None));
+    let list = |value: &Value| match value.kind.clone() {
+        Some(Kind::ListValue(list)) => list.values,
+        other => panic!("{other:?}"),
+    };
+    let object = |value: &Value| match value.kind.clone() {
+        Some(Kind::StructValue(object)) => object.fields,
+        other => panic!("{other:?}"),
+    };
+    let groups: Vec<_> = list(&own.fields[contract::PLAN_KEY]).iter().map(object).collect();
+    let text = |text: &str| Some(Kind::StringValue(text.into()));
+    for (at, cluster) in ["gpt/openai/a", REPLAN_CLUSTER].into_iter().enumerate() {
+        assert_eq!(groups[at]["name"].kind, text(&format!("step-{at}")));
+        let clusters: Vec<_> = list(&groups[at]["clusters"]).iter().map(object).collect();
+        assert_eq!(clusters[0]["cluster_name"].kind, text(cluster));
+        assert_eq!(clusters[0]["weight"].kind, Some(Kind::NumberValue(1.0)));
+        assert_eq!((clusters.len(), groups[at].len(), groups.len()), (1, 2, 2));
     }
 }

@@ -1,13 +1,13 @@
 //! One stack for every listener: accept, perhaps TLS, HTTP/2 or HTTP/1.1, router, graceful end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use futures_util::stream::FuturesUnordered;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::front::{Front, Streams};
 use super::listen::UnixSocket;
 
 /// Streams per connection. Envoy opens one connection per worker and one stream per request in flight.
@@ -39,27 +40,34 @@ impl Connections {
     }
 
     /// Serves a Unix socket until told to stop; then its file is removed.
-    pub(super) async fn serve_unix(self, socket: UnixSocket, router: Router) {
+    pub(super) async fn serve_unix(self, socket: UnixSocket, front: impl Into<Front>) {
+        let front = front.into();
         while let Some(accepted) = self.next(socket.accept()).await {
             if let Some(stream) = accepted {
-                self.open.spawn(connection(stream, router.clone(), self.stop.clone()));
+                self.open.spawn(connection(stream, front.clone(), self.stop.clone()));
             }
         }
     }
 
     /// Serves TCP, with mutual TLS if there is an acceptor.
-    pub(super) async fn serve_tcp(self, listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
+    pub(super) async fn serve_tcp(
+        self,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        front: impl Into<Front>,
+    ) {
+        let front = front.into();
         while let Some(accepted) = self.next(listener.accept()).await {
             let Some((stream, peer)) = accepted else { continue };
             // A decision is one small frame each way: waiting for more to send would double its time.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "no TCP_NODELAY");
             }
-            let (router, stop, tls) = (router.clone(), self.stop.clone(), tls.clone());
+            let (front, stop, tls) = (front.clone(), self.stop.clone(), tls.clone());
             self.open.spawn(async move {
-                let Some(tls) = tls else { return connection(stream, router, stop).await };
+                let Some(tls) = tls else { return connection(stream, front, stop).await };
                 match timeout(HANDSHAKE_PATIENCE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, router, stop).await,
+                    Ok(Ok(stream)) => connection(stream, front, stop).await,
                     Ok(Err(error)) => tracing::warn!(%peer, %error, "TLS handshake failed"),
                     Err(_) => tracing::warn!(%peer, "TLS handshake took too long"),
                 }
@@ -85,26 +93,33 @@ impl Connections {
     }
 }
 
-async fn connection<S>(stream: S, router: Router, stop: CancellationToken)
+async fn connection<S>(stream: S, front: Front, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = Builder::new(TokioExecutor::new());
+    let streams = Streams::default();
+    let mut builder = Builder::new(streams.clone());
     builder.http1().timer(TokioTimer::new());
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(serving);
-    let outcome = tokio::select! {
-        outcome = serving.as_mut() => outcome,
-        () = stop.cancelled() => {
+    let serving = builder.serve_connection(TokioIo::new(stream), front);
+    let (mut serving, mut stopped) = (pin!(serving), pin!(stop.cancelled()));
+    let (mut running, mut stopping) = (FuturesUnordered::new(), false);
+    let outcome = poll_fn(|cx| {
+        if !stopping && stopped.as_mut().poll(cx).is_ready() {
+            stopping = true;
             serving.as_mut().graceful_shutdown();
-            serving.await
         }
-    };
+        // What is answered now leaves with this look at the connection, and what came with it gets a waker.
+        streams.run(&mut running, cx);
+        let served = serving.as_mut().poll(cx);
+        streams.run(&mut running, cx);
+        served
+    })
+    .await;
     if let Err(error) = outcome {
         tracing::debug!(%error, "connection ended");
     }

@@ -20,6 +20,7 @@ mod connections;
 mod credential_metrics;
 mod credentials;
 mod ext_proc;
+mod front;
 mod health;
 mod internal;
 mod ledger_metrics;
@@ -37,6 +38,7 @@ mod stores;
 mod tls;
 mod upkeep;
 mod watch;
+mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use axum::Router;
-use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessorServer;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -17,7 +16,7 @@ use tonic::service::Routes;
 
 use super::app::App;
 use super::connections::Connections;
-use super::ext_proc::ExtProc;
+use super::front::Front;
 use super::listen::UnixSocket;
 use super::reload::{self, Reach, Reload, ReloadState};
 use super::{credentials, health, internal, probe, reconcile, stores, tls, upkeep};
@@ -256,11 +255,9 @@ fn background(app: &Arc<App>, database: &Arc<dyn Database>, ca_file: &Path) -> J
     tasks
 }
 
-/// Everything that Envoy and admins reach. Whatever is not listed is the admin API's 404.
+/// Everything that Envoy and admins reach, but for ext_proc. Whatever is not listed is the admin API's 404.
 fn control_router(app: &Arc<App>, xds: Router, admin: Router) -> Router {
-    let ext_proc = ExternalProcessorServer::new(ExtProc { app: Arc::clone(app) });
-    let grpc = Routes::from(Router::new()).add_service(ext_proc).into_axum_router();
-    grpc.merge(xds).merge(internal::router(Arc::clone(app))).merge(admin)
+    xds.merge(internal::router(Arc::clone(app))).merge(admin)
 }
 
 /// Opens every listener before the first one serves. The health listener is left to `background`, so that it
@@ -282,11 +279,12 @@ async fn listen(
 
     background.spawn(Connections::new().serve_tcp(health, None, health::router(Arc::clone(app))));
     let connections = Connections::new();
+    let front = Front::deciding(Arc::clone(app), router);
     if let Some((listener, acceptor)) = mutual {
-        let serving = connections.clone().serve_tcp(listener, Some(acceptor), router.clone());
+        let serving = connections.clone().serve_tcp(listener, Some(acceptor), front.clone());
         connections.open.spawn(serving);
     }
-    let serving = connections.clone().serve_unix(socket, router);
+    let serving = connections.clone().serve_unix(socket, front);
     connections.open.spawn(serving);
     Ok(connections)
 }
