@@ -40,8 +40,7 @@ test: setup build lint unit instructions ## set up, lint, run every test (JOBS=5
 
 unit: ## tests without Envoy
 	@$(PYTHON) scripts/setup.py test
-	@cargo test --release --locked --workspace || { \
-		echo "· once more: what fails twice is a fault, once can be a busy machine"; cargo test --release --locked --workspace; }
+	@cargo test --release --locked --workspace
 
 e2e: build ## tests through the real Envoy (SUITE=a folder of tests/e2e, or all side by side, JOBS=2 two at once; TESTS='-k name' picks some)
 	@$(PYTHON) scripts/setup.py test

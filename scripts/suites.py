@@ -7,9 +7,6 @@
 
 A suite is a folder of tests/e2e with a conftest.py; there is no other list. One suite alone writes as pytest does. Lines of
 several begin with the suite's name, and the last lines say which failed and count all tests.
-
-Suites beside each other make a busy machine, on which a test that waits for a moment can miss it. So a few tests that failed run
-once more, alone: what fails twice is a fault, what passes then is named in the last lines.
 """
 
 import re
@@ -27,20 +24,14 @@ E2E = ROOT / "tests" / "e2e"
 OUTCOMES = ("passed", "failed", "skipped")
 # pytest's exit status when no test was selected.
 NOTHING_SELECTED = 5
-# With more failures than this the machine is not to blame.
-MOST_AGAIN = 5
 
 
 def known():
     return sorted(path.parent.name for path in E2E.glob("*/conftest.py"))
 
 
-def command_of(tests):
-    return [str(PYTHON), "-u", "-m", "pytest", *tests]
-
-
 def command(suite, options):
-    return command_of([str(E2E / suite), *options])
+    return [str(PYTHON), "-u", "-m", "pytest", str(E2E / suite), *options]
 
 
 class Job:
@@ -66,11 +57,6 @@ class Job:
     @property
     def good(self):
         return self.process.returncode in (0, NOTHING_SELECTED)
-
-    def failed(self):
-        """Ids of the tests that pytest says failed."""
-        found = (re.match(r"(?:FAILED|ERROR) (\S+::\S+)", line) for line in self.lines)
-        return list(dict.fromkeys(match[1] for match in found if match))
 
     def count(self, outcome):
         """What pytest's own last line says: `351 passed, 1 failed in 80.12s`."""
@@ -118,19 +104,6 @@ def summary(jobs):
     print(f"e2e: {counts['passed']} passed, {counts['failed']} failed{skipped}", flush=True)
 
 
-def again(jobs):
-    """Runs what failed once more, alone. Is all well then?"""
-    failed = {job.name: job.failed() for job in jobs if not job.good}
-    tests = [test for names in failed.values() for test in names]
-    if not all(failed.values()) or len(tests) > MOST_AGAIN:
-        return False
-    say(f"once more, alone: {', '.join(tests)}")
-    good = [subprocess.run(command_of(names), cwd=ROOT, check=False).returncode == 0 for names in failed.values()]
-    if all(good):
-        print(f"e2e: {len(tests)} failed beside other suites and passed alone: {', '.join(tests)}", flush=True)
-    return all(good)
-
-
 def parsed(arguments):
     """Names of suites, options for pytest, and how many suites run at once."""
     most = 0
@@ -153,7 +126,7 @@ def run():
     say(f"suites side by side: {', '.join(names)}")
     jobs = side_by_side(names, options, most)
     summary(jobs)
-    return 0 if all(job.good for job in jobs) or again(jobs) else 1
+    return 0 if all(job.good for job in jobs) else 1
 
 
 if __name__ == "__main__":

@@ -59,6 +59,14 @@ pub fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
     headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
 }
 
+/// Is this header there once, with this value? (Envoy joins a second value to the first for the names it knows only; for the
+/// others it stays one that a client could slip past.)
+#[must_use]
+pub fn is_only(headers: &Headers, name: &str, value: &str) -> bool {
+    let mut values = headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.as_slice());
+    values.next() == Some(value.as_bytes()) && values.next().is_none()
+}
+
 /// One header as text; `None` when absent or not UTF-8.
 #[must_use]
 pub fn header(map: MapType, name: &str) -> Option<String> {
@@ -202,5 +210,21 @@ impl Meter for EnvoyMeter {
 
     fn record(&self, id: u32, value: u64) {
         let _ = hostcalls::record_metric(id, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_value_is_another_one() {
+        let headers: Headers = [("a", "1"), ("b", "1"), ("b", "2"), ("c", "1"), ("c", "1")]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+            .into();
+        assert!(is_only(&headers, "a", "1"));
+        for (name, value) in [("a", "2"), ("b", "1"), ("b", "2"), ("c", "1"), ("d", "1"), ("d", "")] {
+            assert!(!is_only(&headers, name, value), "{name}: {value}");
+        }
     }
 }

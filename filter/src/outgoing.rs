@@ -77,7 +77,7 @@ impl Outgoing {
     pub fn set_headers(&self, now: &host::Headers) {
         let set = |name: &str, value: &str| {
             let taken_off = self.stale.iter().any(|stale| stale.eq_ignore_ascii_case(name));
-            if taken_off || host::find(now, name) != Some(value) {
+            if taken_off || !host::is_only(now, name, value) {
                 host::set_header(MapType::HttpRequestHeaders, name, value);
             }
         };

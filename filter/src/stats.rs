@@ -35,8 +35,8 @@ enum Kind {
 #[derive(Debug)]
 pub struct Stats<M> {
     meter: M,
-    /// Ids by a hash of name and labels: most requests count under ten names, and building and comparing them was a tenth
-    /// of the filter's time.
+    /// Ids by a hash of name and labels: most requests count under ten names, and building and comparing them took
+    /// longer than counting.
     ids: HashMap<u64, u32, FixedState>,
     groups: HashSet<String, FixedState>,
     deployments: HashSet<String, FixedState>,
@@ -58,12 +58,6 @@ impl<M: Meter> Stats<M> {
         learn(&mut self.groups, group);
     }
 
-    /// An attempt goes to `deployment`. Both names come from the configuration, not from a client.
-    pub fn learn_deployment(&mut self, group: &str, deployment: &str) {
-        learn(&mut self.groups, group);
-        learn(&mut self.deployments, deployment);
-    }
-
     /// `attache.requests`: one finished request.
     pub fn request(&mut self, group: &str, outcome: &str) {
         self.bump(Kind::Counter, "requests", &[("group", self.group(group)), ("outcome", outcome)], 1);
@@ -76,21 +70,18 @@ impl<M: Meter> Stats<M> {
 
     /// `attache.attempts`: one upstream attempt.
     pub fn attempt(&mut self, group: &str, deployment: &str, outcome: &str) {
-        self.learn_deployment(group, deployment);
         self.of_deployment("attempts", group, deployment, Some(("outcome", outcome)), 1);
     }
 
     /// A counter by group and deployment, e.g. `tokens_input`.
     pub fn count_deployment(&mut self, what: &'static str, group: &str, deployment: &str, amount: u64) {
         if amount > 0 {
-            self.learn_deployment(group, deployment);
             self.of_deployment(what, group, deployment, None, amount);
         }
     }
 
     /// `attache.error_class`: why an attempt failed.
     pub fn error_class(&mut self, group: &str, deployment: &str, class: &str) {
-        self.learn_deployment(group, deployment);
         self.of_deployment("error_class", group, deployment, Some(("class", class)), 1);
     }
 
@@ -145,6 +136,9 @@ impl<M: Meter> Stats<M> {
         more: Option<(&'static str, &str)>,
         amount: u64,
     ) {
+        // Both come from the configuration, not from a client.
+        learn(&mut self.groups, group);
+        learn(&mut self.deployments, deployment);
         let known = self.deployments.contains(deployment);
         let deployment = if known { deployment } else { OTHER };
         let labels = [("group", self.group(group)), ("deployment", deployment), more.unwrap_or_default()];

@@ -105,8 +105,8 @@ impl Gate {
             }
         }
         // Envoy has set its own where the provider has none.
-        let theirs = host::find(headers, "x-request-id");
-        if theirs != Some(self.request_id.as_str()) {
+        if !host::is_only(headers, "x-request-id", &self.request_id) {
+            let theirs = host::find(headers, "x-request-id").filter(|theirs| *theirs != self.request_id);
             if let Some(theirs) = theirs {
                 host::set_header(MAP, "llm_provider-x-request-id", theirs);
             }

@@ -1,5 +1,6 @@
 """Who may, and who may not."""
 
+import json
 import time
 
 import httpx
@@ -151,6 +152,23 @@ def test_spoofed_headers(gateway):
     [arrived] = gateway.arrived(mark)
     leaked = [name for name in arrived["headers"] if name.startswith(("x-attache", "x-envoy", "x-litellm"))]
     assert not leaked
+
+
+@pytest.mark.parametrize("name, right, other", [
+    ("accept-encoding", "identity", "gzip"), ("content-type", "application/json", "text/plain"), ("x-forwarded-proto", "https", "http"),
+])
+def test_a_header_sent_twice_does_not_get_past_the_filter(gateway, name, right, other):
+    """A first value that is right already is no reason to leave a second one: compressed answers, for one, are not counted."""
+    marks, mark = marked()
+    headers = [*marks.items(), ("authorization", f"Bearer {gateway.key()}"), (name, right), (name, other)]
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        client.headers.pop(name, None)
+        request = client.build_request("POST", f"{gateway.url}/v1/chat/completions", headers=headers, content=json.dumps(chat()))
+        assert request.headers.get_list(name) == [right, other]
+        answer = client.send(request)
+    assert answer.status_code == 200, answer.text
+    [arrived] = gateway.arrived(mark)
+    assert arrived["headers"][name] == right
 
 
 def test_first_uses_coalesce(gateway):

@@ -66,7 +66,9 @@ fn what_was_not_sent_is_told() {
     assert!((2..=3).contains(&of("requests")), "{report}");
     assert_eq!(of("requests") + of("errors") + of("dropped"), of("due"), "{report}");
     let wide = load(slow, &["--seconds", "0.5", "--rate", "100", "--concurrency", "60"]);
-    assert!(wide["requests"].as_u64().unwrap() > 45, "{wide}");
+    let of = |key: &str| wide[key].as_u64().unwrap();
+    assert_eq!((of("due"), of("errors"), of("requests") + of("dropped")), (50, 0, 50), "{wide}");
+    assert!(of("requests") > 45, "a busy machine may drop the last ones: {wide}");
 }
 
 #[test]
