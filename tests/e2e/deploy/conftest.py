@@ -1,0 +1,9 @@
+import pytest
+from harness import Gateway
+
+
+@pytest.fixture(scope="session")
+def gateway():
+    """One gateway for all tests that leave it as they found it."""
+    with Gateway("deploy", "embedded") as gateway:
+        yield gateway
