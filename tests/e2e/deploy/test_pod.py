@@ -1,0 +1,152 @@
+"""Runs what the manifests say: the real commands of bootstrap, sidecar, Envoy, probes and preStop."""
+
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from harness import LOCAL, ROOT
+from kustomize import build, only
+from pod import Pod, made_up, secret
+from schemas import documents
+from servers import Postgres, Redis
+from stack import Provider, http, wait_for
+
+K8S = ROOT / "k8s"
+COMPOSE = ROOT / "compose"
+WHAT = ["compose", "base", *sorted(path.name for path in (K8S / "overlays").iterdir())]
+
+
+def spec_of(what):
+    """Containers and configuration."""
+    if what == "compose":
+        services = documents(COMPOSE / "compose.yaml")[0]["services"]
+        return {"containers": [{"name": name, **one} for name, one in services.items()]}, (COMPOSE / "attache.yaml").read_text()
+    items = build(K8S / "base" if what == "base" else K8S / "overlays" / what)
+    config = only(items, "ConfigMap", "attache")["data"]["config.yaml"]
+    return only(items, "Deployment", "attache")["spec"]["template"]["spec"], config
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_the_bootstrap_is_made_and_envoy_takes_it(what):
+    spec, config = spec_of(what)
+    pod = Pod(spec, config, made_up(config))
+    try:
+        status, text = pod.run("bootstrap")
+        assert (status, text) == (0, ""), text
+        assert [path.name for path in (pod.folder / "bootstrap").iterdir()] == ["envoy.yaml"]
+        status, text = pod.validate()
+        assert status == 0 and "OK" in text, text
+        bootstrap = (pod.folder / "bootstrap" / "envoy.yaml").read_text()
+        assert ("attache-sidecar.attache.svc.cluster.local" in bootstrap) == (what == "central")
+    finally:
+        pod.close()
+
+
+@pytest.mark.parametrize("what", ["compose", "base"])
+def test_a_bootstrap_that_cannot_be_made_leaves_none(what):
+    spec, config = spec_of(what)
+    pod = Pod(spec, config, {**made_up(config), "LITELLM_MASTER_KEY": ""})
+    try:
+        status, text = pod.run("bootstrap")
+        assert status != 0 and "LITELLM_MASTER_KEY" in text, text
+        assert not (pod.folder / "bootstrap" / "envoy.yaml").exists()
+    finally:
+        pod.close()
+
+
+@pytest.fixture
+def demo():
+    """The demo overlay's pod, with real stores and the fake provider, all in the order of a kubelet."""
+    folder = LOCAL / "run" / "e2e" / "deploy-pod"
+    redis, postgres, provider = Redis(folder, durable=True), Postgres(folder), Provider(folder)
+    pod = None
+    try:
+        redis.start(), postgres.start(), provider.start()
+        items = build(K8S / "overlays" / "demo")
+        config = only(items, "ConfigMap", "attache")["data"]["config.yaml"].replace("http://fake-provider:8090", provider.url)
+        environment = secret(only(items, "Secret", "attache")) | {
+            "REDIS_HOST": redis.host, "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": redis.password, "DATABASE_URL": postgres.url}
+        pod = Pod(only(items, "Deployment", "attache")["spec"]["template"]["spec"], config, environment)
+        pod.postgres = postgres
+        status, text = pod.run("bootstrap")
+        assert status == 0, text
+        for name in ("attache", "envoy"):
+            pod.start(name)
+            pod.wait(name, "startupProbe")
+        for name in ("attache", "envoy"):
+            pod.wait(name, "readinessProbe")
+        yield pod
+    finally:
+        if pod:
+            pod.close()
+        provider.stop(), redis.stop(), postgres.remove()
+
+
+def rows(pod):
+    with psycopg.connect(pod.postgres.url) as connection:
+        return connection.execute("SELECT count(*) FROM attache_spend").fetchone()[0]
+
+
+def test_a_pod_lives_and_ends_without_losing_anything(demo):
+    key = demo.environment["LITELLM_MASTER_KEY"]
+    smoke = subprocess.run([ROOT / "scripts" / "smoke.sh", demo.url, key], text=True, capture_output=True, timeout=60, check=False)
+    assert smoke.returncode == 0, smoke.stderr
+    for name in ("attache", "envoy"):
+        assert {demo.probe(name, kind) for kind in ("startupProbe", "livenessProbe", "readinessProbe")} == {200}, name
+    ask = [demo.folder / "image" / "ask.sh", "GET"]
+    for path in ("/ready", "/stats/prometheus"):
+        assert http("GET", f"http://{demo.addresses['probes']}{path}?usedonly")[0] == 200
+        assert subprocess.run([*ask, demo.addresses["probes"], path], capture_output=True, check=False).returncode == 0
+    for method, path in (("GET", "/config_dump"), ("GET", "/"), ("POST", "/quitquitquit"), ("POST", "/ready")):
+        assert http(method, f"http://{demo.addresses['probes']}{path}")[0] == 404, "the rest of the admin interface is shut"
+    assert subprocess.run([*ask, demo.addresses["admin"], "/nowhere"], capture_output=True, check=False).returncode == 1
+
+    # One request runs when the pod is told to go, and one comes after that: not everybody has heard yet.
+    headers = {"authorization": f"Bearer {key}"}
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    answers = []
+
+    def request(delay):
+        script = {"x-fake-script": f"*=delay:{delay}"}
+        answers.append(http("POST", f"{demo.url}/v1/chat/completions", body, {**headers, **script}, timeout=30)[0])
+
+    running = threading.Thread(target=request, args=(3000,))
+    running.start()
+    time.sleep(0.3)
+    late = threading.Timer(0.7, request, (0,))
+    late.start()
+    began = time.monotonic()
+    command = demo.containers["envoy"]["lifecycle"]["preStop"]["exec"]["command"]
+    assert command[1:] == ["600", "15"]
+    status, text = demo.run("envoy", [command[0], "20", "2"])
+    took = time.monotonic() - began
+    running.join(), late.join()
+    assert (status, text, answers) == (0, "drain: done\n", [200, 200])
+    assert 2.5 < took < 10, took
+    demo.processes["envoy"].stop(signal.SIGTERM)
+    # Spend may still wait in Redis: the sidecar writes it before it ends.
+    demo.processes["attache"].stop(signal.SIGTERM)
+    assert demo.processes["attache"].child.returncode == 0
+    assert "ledger flushed" in demo.processes["attache"].log.read_text()
+    assert rows(demo) == 3
+
+
+def test_a_drain_gives_up_in_time_and_never_fails(demo):
+    status, text = demo.run("envoy", ["/opt/attache/drain.sh", "5", "0", "127.0.0.1:9"])
+    assert status == 0 and "Envoy does not answer" in text, text
+    key = demo.environment["LITELLM_MASTER_KEY"]
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    headers = {"authorization": f"Bearer {key}", "x-fake-script": "*=delay:6000"}
+    running = threading.Thread(target=http, args=("POST", f"{demo.url}/v1/chat/completions", body, headers, 30))
+    running.start()
+    active = [Path(demo.folder, "image", "ask.sh"), "GET", demo.addresses["admin"], "/stats?filter=public.downstream_rq_active"]
+    wait_for("the request", lambda: "active: 1" in subprocess.run(active, capture_output=True, text=True, check=True).stdout, 10)
+    began = time.monotonic()
+    status, text = demo.run("envoy", ["/opt/attache/drain.sh", "2", "0"])
+    assert status == 0 and text == "drain: 1 requests and usage records left after 2 s\n", text
+    assert time.monotonic() - began < 4
+    running.join()
