@@ -29,7 +29,7 @@ fail() {
 }
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
-[ "${1:-}" != --help ] && [ "${1:-}" != -h ] || { usage; exit 0; }
+case ${1:-} in -h | --help) usage; exit 0 ;; esac
 [ $# -ge 1 ] || wrong "BASE_URL is missing"
 base=${1%/} key=${SMOKE_KEY:-${OPENAI_API_KEY:-}} model=${SMOKE_MODEL:-gpt-4o}
 shift

@@ -9,7 +9,9 @@ import json
 from pathlib import Path
 
 import yaml
+from harness import ROOT
 
+K8S = ROOT / "k8s"
 KNOWN = {"apiVersion", "kind", "namespace", "labels", "resources", "components", "configMapGenerator", "secretGenerator",
          "images", "patches"}
 CLUSTER_WIDE = {"Namespace"}
@@ -20,6 +22,11 @@ MERGE_KEYS = {"containers": "name", "initContainers": "name", "volumes": "name",
 def build(folder):
     """The manifests of a kustomization."""
     return render(Path(folder), [])
+
+
+def with_component(name):
+    """The base with one component."""
+    return render(K8S / "components" / name, build(K8S / "base"))
 
 
 def render(folder, items):

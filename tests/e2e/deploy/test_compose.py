@@ -215,7 +215,7 @@ def test_what_is_copied_is_there_and_not_ignored():
 
 
 def test_scripts_are_bash_without_mistakes():
-    for path in sorted((COMPOSE / "image").glob("*.sh")):
+    for path in [*sorted((COMPOSE / "image").glob("*.sh")), ROOT / "scripts" / "smoke.sh"]:
         assert path.stat().st_mode & 0o111, f"{path.name} is not executable"
         assert subprocess.run(["bash", "-n", path], check=False).returncode == 0, path.name
         if shutil.which("shellcheck"):
@@ -233,3 +233,11 @@ def test_alerts_are_the_same_everywhere():
     told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     for one in told:
         assert known[one["alert"]] == one["expr"], one
+
+
+def test_promtool_takes_rules_and_configuration():
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed")
+    for what, file in (("rules", "alerts.yaml"), ("config", "prometheus.yaml")):
+        done = subprocess.run(["promtool", "check", what, COMPOSE / file], text=True, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

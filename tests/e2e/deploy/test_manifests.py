@@ -8,30 +8,22 @@ import jsonschema
 import pytest
 import yaml
 from harness import ROOT
-from kustomize import build
+from kustomize import K8S, build, with_component
 from project import ATTACHE
 from schemas import SCHEMAS, check_manifest, documents
 
-K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
-# Components that no overlay uses are rendered over the base.
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 SECRET = K8S / "base" / "secret.example.yaml"
 
 
-def rendered(what, tmp_path):
-    """Manifests of an overlay, or of the base with one component."""
-    if (K8S / "overlays" / what).is_dir():
-        return build(K8S / "overlays" / what)
-    # kustomize wants relative paths, and so do we.
-    (tmp_path / "k8s").symlink_to(K8S)
-    (tmp_path / "kustomization.yaml").write_text(f"resources: [k8s/base]\ncomponents: [k8s/components/{what}]\n")
-    return build(tmp_path)
+def manifests_of(what):
+    return build(K8S / "overlays" / what) if what in OVERLAYS else with_component(what)
 
 
 @pytest.fixture(params=[*OVERLAYS, *COMPONENTS])
-def manifests(request, tmp_path):
-    return rendered(request.param, tmp_path)
+def manifests(request):
+    return manifests_of(request.param)
 
 
 def test_every_manifest_has_its_schema(manifests):
@@ -70,18 +62,24 @@ def test_the_schemas_are_strict(path, change):
         check_manifest(item)
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_kustomize_says_the_same(overlay):
+@pytest.mark.parametrize("what", [*OVERLAYS, *COMPONENTS])
+def test_kustomize_says_the_same(what, tmp_path):
     """Where it is installed: the renderer of these tests is our own."""
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed")
-    done = subprocess.run(["kubectl", "kustomize", K8S / "overlays" / overlay], text=True, capture_output=True, timeout=60, check=False)
+    folder = K8S / "overlays" / what
+    if what in COMPONENTS:
+        folder = tmp_path / "one"
+        shutil.copytree(K8S, tmp_path / "k8s")
+        folder.mkdir()
+        (folder / "kustomization.yaml").write_text(f"resources: [../k8s/base]\ncomponents: [../k8s/components/{what}]\n")
+    done = subprocess.run(["kubectl", "kustomize", folder], text=True, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
     def by_name(items):
         return {(item["kind"], item["metadata"]["name"]): item for item in items}
 
-    assert by_name(yaml.safe_load_all(done.stdout)) == by_name(build(K8S / "overlays" / overlay))
+    assert by_name(yaml.safe_load_all(done.stdout)) == by_name(manifests_of(what))
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

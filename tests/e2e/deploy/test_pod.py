@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from harness import LOCAL, ROOT
-from kustomize import build, only
+from kustomize import build, only, with_component
 from pod import Pod, made_up, secret
 from schemas import documents
 from servers import Postgres, Redis
@@ -17,7 +17,7 @@ from stack import Provider, http, wait_for
 
 K8S = ROOT / "k8s"
 COMPOSE = ROOT / "compose"
-WHAT = ["compose", "base", *sorted(path.name for path in (K8S / "overlays").iterdir())]
+WHAT = ["compose", "base", "tls", *sorted(path.name for path in (K8S / "overlays").iterdir())]
 
 
 def spec_of(what):
@@ -25,7 +25,7 @@ def spec_of(what):
     if what == "compose":
         services = documents(COMPOSE / "compose.yaml")[0]["services"]
         return {"containers": [{"name": name, **one} for name, one in services.items()]}, (COMPOSE / "attache.yaml").read_text()
-    items = build(K8S / "base" if what == "base" else K8S / "overlays" / what)
+    items = with_component("tls") if what == "tls" else build(K8S / "base" if what == "base" else K8S / "overlays" / what)
     config = only(items, "ConfigMap", "attache")["data"]["config.yaml"]
     return only(items, "Deployment", "attache")["spec"]["template"]["spec"], config
 
@@ -41,6 +41,7 @@ def test_the_bootstrap_is_made_and_envoy_takes_it(what):
         status, text = pod.validate()
         assert status == 0 and "OK" in text, text
         bootstrap = (pod.folder / "bootstrap" / "envoy.yaml").read_text()
+        assert ("DownstreamTlsContext" in bootstrap) == (what == "tls")
         assert ("attache-sidecar.attache.svc.cluster.local" in bootstrap) == (what == "central")
     finally:
         pod.close()
