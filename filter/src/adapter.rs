@@ -218,8 +218,11 @@ impl Adapter {
 
     /// Sets the location that brings the request back to the gate.
     fn ask_again(&self) {
-        let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, NOTE_KEY]);
-        let note = text.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
+        let own = self.request(|request| request.passes.decided.clone()).flatten();
+        let note = own.or_else(|| {
+            let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, NOTE_KEY])?;
+            serde_json::from_slice::<Note>(&text).ok()
+        });
         let now_us = host::now_us();
         self.request(|request| request.ask_again(note, now_us));
         host::set_header(MapType::HttpResponseHeaders, "location", &redirect::location(&self.call_id));

@@ -17,13 +17,16 @@ mod response;
 
 use std::rc::Rc;
 
-use attache_llm::contract::{ASK_HEADER, Ask, GateConfig, HEADER_PREFIX, Note, ROUTE_HEADER};
+use attache_llm::contract::{
+    ASK_HEADER, Ask, Decisions, GateConfig, HEADER_PREFIX, Note, PER_TRY_HEADER, ROUTE_HEADER,
+};
 use attache_llm::error::{ApiError, ErrorShape};
 use attache_llm::path::{self, Endpoint, ParsedPath};
 use attache_llm::scan::Scanned;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
+use serde_json::value::RawValue;
 
 use crate::auth::{self, Presented};
 use crate::host;
@@ -31,6 +34,7 @@ use crate::identity;
 use crate::intake::{self, Asked, Intake, Key, Looked, Step};
 use crate::outgoing::BETA_HEADER;
 use crate::peer::Peer;
+use crate::questions::{Pushed, Waiter};
 use crate::redirect;
 use crate::requests::Origin;
 use crate::said::{self, Answered};
@@ -78,9 +82,19 @@ pub struct Gate {
 /// What may happen after a step forward.
 #[derive(Debug)]
 enum Next {
+    /// For the key or the body.
     Wait,
+    /// For a decision; is this the first question, so that the root must be woken?
+    Ask(bool),
     Refuse(ApiError),
     Go,
+}
+
+impl Next {
+    /// Does the request wait for a decision?
+    const fn waits(&self) -> bool {
+        matches!(self, Self::Ask(_))
+    }
 }
 
 impl Gate {
@@ -169,6 +183,12 @@ impl Gate {
         found.map_err(|(error, _)| error)
     }
 
+    /// Neither waits for a decision nor was refused (then there is no request).
+    fn went_on(&self) -> bool {
+        vm::with(|vm| vm.requests.get(&self.call_id).is_some_and(|request| !request.passes.undecided))
+            .unwrap_or(false)
+    }
+
     fn wake_root(&self) {
         let _ = hostcalls::enqueue_shared_queue(self.queue, Some(b"1"));
     }
@@ -189,8 +209,16 @@ impl Gate {
                 intake.said = said;
             }
         });
-        match advance(self.context) {
-            Next::Wait => Action::Pause,
+        self.follow(advance(self.context))
+    }
+
+    fn follow(&self, next: Next) -> Action {
+        match next {
+            Next::Wait | Next::Ask(false) => Action::Pause,
+            Next::Ask(true) => {
+                self.wake_root();
+                Action::Pause
+            }
             Next::Refuse(error) => self.refuse(&error),
             Next::Go => Action::Continue,
         }
@@ -247,23 +275,45 @@ fn advance(context: u32) -> Next {
     match step {
         None | Some(Step::Wait) => Next::Wait,
         Some(Step::Refuse(error)) => Next::Refuse(error),
-        Some(Step::Forward(request, ask)) => {
-            if let Err(error) = put(&ask) {
-                return Next::Refuse(error);
+        Some(Step::Forward(mut request, ask)) => {
+            let next = put(context, &ask);
+            if !matches!(next, Next::Refuse(_)) {
+                request.passes.undecided = next.waits();
+                host::set_header(MapType::HttpRequestHeaders, CALL_HEADER, &ask.call_id);
+                vm::with(|vm| vm.requests.insert(request.call_id.clone(), *request));
             }
-            host::set_header(MapType::HttpRequestHeaders, CALL_HEADER, &ask.call_id);
-            vm::with(|vm| vm.requests.insert(request.call_id.clone(), *request));
-            Next::Go
+            next
         }
     }
 }
 
-/// Sets the question for the sidecar, and the id by which the adapter finds the request.
-fn put(ask: &Ask) -> Result<(), ApiError> {
-    let text = intake::ask_header(ask)?;
-    host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
+/// Sets the question for the sidecar or queues it, and sets the id by which the adapter finds the request.
+fn put(context: u32, ask: &Ask) -> Next {
+    let text = match intake::ask_header(ask) {
+        Ok(text) => text,
+        Err(error) => return Next::Refuse(error),
+    };
     host::set_property(CALL_PROPERTY, &ask.call_id);
-    Ok(())
+    let queued = vm::with(|vm| {
+        if vm.config.decisions == Decisions::ExtProc {
+            return Err(text);
+        }
+        let waiter = Waiter { context, call_id: ask.call_id.clone() };
+        // What was written a moment ago is JSON.
+        Ok(RawValue::from_string(text).map_or(Pushed::Full, |ask| vm.questions.push(waiter, ask)))
+    });
+    match queued {
+        Some(Err(text)) => {
+            host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
+            Next::Go
+        }
+        Some(Ok(Pushed::First)) => Next::Ask(true),
+        Some(Ok(Pushed::More)) => Next::Ask(false),
+        Some(Ok(Pushed::Full)) | None => {
+            let error = ApiError::decisions_unavailable();
+            Next::Refuse(error.with_internal("too many requests wait for a decision"))
+        }
+    }
 }
 
 /// Goes on with a request that waited for a lookup. Called by the root, with `context` as the effective one: this is
@@ -284,7 +334,8 @@ pub fn key_decided(context: u32, looked: &Looked) {
         Some((intake.call_id.clone(), shape))
     });
     match advance(context) {
-        Next::Wait => {}
+        // The root, which is here, sends questions when it is done with keys.
+        Next::Wait | Next::Ask(_) => {}
         Next::Refuse(error) => {
             let (call_id, shape) = call_id.flatten().unwrap_or_default();
             host::send_error(&error, &call_id, shape);
@@ -302,7 +353,8 @@ impl HttpContext for Gate {
         const MAP: MapType = MapType::HttpRequestHeaders;
         let headers = host::headers(MAP);
         // Only the gate and the sidecar may say these; a client that does is not told, just not heard.
-        for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(HEADER_PREFIX)) {
+        let ours = |name: &str| name.starts_with(HEADER_PREFIX) || name == PER_TRY_HEADER;
+        for (name, _) in headers.iter().filter(|(name, _)| ours(name)) {
             host::remove_header(MAP, name);
         }
         let sent = host::find(&headers, ":path").unwrap_or_default();
@@ -375,9 +427,7 @@ impl HttpContext for Gate {
         let waits =
             vm::with(|vm| vm.intakes.get_mut(&self.context).map(|intake| intake.buffered = size)).flatten();
         if waits.is_none() {
-            // Either it went on already, or it was refused; a refused one has no request.
-            let went_on = vm::with(|vm| vm.requests.contains_key(&self.call_id)).unwrap_or(false);
-            return if went_on { Action::Continue } else { Action::Pause };
+            return if self.went_on() { Action::Continue } else { Action::Pause };
         }
         let paused = self.body_grows(size);
         // Refused for good meanwhile, or whole.
@@ -390,6 +440,7 @@ impl HttpContext for Gate {
         let buffered = vm::with(|vm| vm.intakes.get(&self.context).map(|intake| intake.buffered)).flatten();
         match buffered {
             Some(size) => self.body_complete(size),
+            None if self.ours && !self.went_on() => Action::Pause,
             None => Action::Continue,
         }
     }

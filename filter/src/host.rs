@@ -12,6 +12,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType};
 
 use crate::ids::SharedCounter;
+use crate::local_reply;
 use crate::reply;
 use crate::stats::Meter;
 
@@ -129,6 +130,18 @@ pub fn send_error(error: &ApiError, call_id: &str, shape: ErrorShape) {
     let headers = reply::headers(error, call_id);
     let headers = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let _ = hostcalls::send_http_response(u32::from(error.status), headers, Some(&shape.of_error(error)));
+}
+
+/// The sidecar's reply in place of an answer. Its `details` are for the access log and the usage record.
+pub fn send_reply(status: u16, headers: &[(String, String)], body: &[u8], details: &str) {
+    set_header(MapType::HttpRequestHeaders, attache_llm::contract::REPLY_HEADER, "1");
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    local_reply::send(u32::from(status), headers, body, details);
+}
+
+/// Nobody decided: Envoy's local_reply_config has the words, as for an ext_proc that does not answer.
+pub fn send_unanswered(status: u16) {
+    let _ = hostcalls::send_http_response(u32::from(status), Vec::new(), None);
 }
 
 /// An answer of the filter's own.

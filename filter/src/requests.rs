@@ -75,6 +75,10 @@ pub struct Passes {
     pub group: Option<String>,
     /// What the first pass tells the client of its limits; later passes reserve nothing of them.
     pub headers: Vec<(String, String)>,
+    /// The gate waits for the sidecar's decision about this pass.
+    pub undecided: bool,
+    /// Note of this pass's decision, where the gate asked for it. The gate takes it out when it answers.
+    pub decided: Option<Note>,
     /// Walk of the current plan, read when it is first needed.
     pub walk: WalkState,
 }
@@ -278,6 +282,13 @@ impl Request {
         }
     }
 
+    /// The sidecar decided about this pass. (Where ext_proc asked, note and walk are in the dynamic metadata.)
+    pub fn decided(&mut self, note: Note, walk: Option<Walk>) {
+        self.passes.decided = Some(note).filter(|note| note.contract == VERSION);
+        let walk = walk.filter(|walk| walk.contract == VERSION);
+        self.passes.walk = WalkState::Read(walk.map(Rc::new));
+    }
+
     /// Envoy is asked to redirect: another pass may begin. `note` is the decision's that is to be replaced.
     pub fn ask_again(&mut self, mut note: Option<Note>, now_us: u64) {
         self.passes.asked_us = Some(now_us);
@@ -296,6 +307,7 @@ impl Request {
         let passes = &mut self.passes;
         passes.number = passes.number.saturating_add(1);
         (passes.steps, passes.detached, passes.walk) = (0, true, WalkState::Unread);
+        passes.decided = None;
         let replan = Replan {
             pass: passes.number,
             reservation: passes.note.as_ref().and_then(|note| note.reservation.clone()),
@@ -457,4 +469,4 @@ impl Request {
 
 #[cfg(test)]
 #[path = "requests_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 use super::*;
 
-fn request() -> Request {
+pub(crate) fn request() -> Request {
     Request {
         call_id: "call".into(),
         key: Rc::new(KeyRecord {

@@ -6,14 +6,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use attache_llm::contract::{
-    GateConfig, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChanges, KeyChangesAsk, KeyLookup,
-    KeyRecord, USAGE_PATH, UsageAck, VERSION,
+    DecideAnswer, GateConfig, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChanges, KeyChangesAsk,
+    KeyLookup, KeyRecord, USAGE_PATH, UsageAck, VERSION,
 };
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::adapter::Adapter;
+use crate::deciding;
 use crate::finish;
 use crate::gate::{self, Gate};
 use crate::host;
@@ -41,6 +42,8 @@ const OVERDUE_GRACE_MS: u64 = 500;
 enum Call {
     Lookup(Hash),
     Changes,
+    /// Questions, by the number of their call in [`vm::Vm::questions`].
+    Decide(u64),
     Usage,
 }
 
@@ -92,6 +95,21 @@ impl GateRoot {
                 None => self.lookup_done(&hash, Err("no call to the sidecar was possible".into())),
             }
         }
+    }
+
+    fn send_questions(&mut self) {
+        let calls = &mut self.calls;
+        deciding::send(self.context, |token, flight| {
+            calls.insert(token, Call::Decide(flight));
+        });
+    }
+
+    fn decided(&mut self, flight: u64, status: u16, body: &[u8]) {
+        let answer = parse::<DecideAnswer>(status, body, |answer| answer.contract);
+        self.reached(answer.as_ref().err());
+        // Envoy says 504 for a sidecar that takes too long, as it does for ext_proc.
+        let refused = if status == 504 { 504 } else { 503 };
+        deciding::answered(self.context, flight, answer.map(|answer| answer.decisions).map_err(|_| refused));
     }
 
     fn lookup_done(&mut self, hash: &Hash, answer: Result<Option<KeyRecord>, String>) {
@@ -237,7 +255,9 @@ impl Context for GateRoot {
                     parse::<KeyAnswer>(status, &body, |answer| answer.contract).map(|answer| answer.key);
                 self.lookup_done(&hash, answer);
                 self.send_lookups();
+                self.send_questions();
             }
+            Call::Decide(flight) => self.decided(flight, status, &body),
             Call::Changes => self.changes_done(status, &body),
             Call::Usage => {
                 self.usage_done(status, &body);
@@ -316,13 +336,19 @@ impl RootContext for GateRoot {
             host::on_behalf_of(waiter, self.context, || gate::key_decided(waiter, &lost));
         }
         self.send_lookups();
+        deciding::give_up(self.context);
+        self.send_questions();
     }
 
-    /// A request waits for a key, or a whole usage batch does.
+    /// A request waits for a key or a decision, or a whole usage batch does.
     fn on_queue_ready(&mut self, queue: u32) {
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
         self.send_lookups();
-        self.send_usage(host::now_ms());
+        self.send_questions();
+        // Only a whole one: requests wake this root all the time, and a batch is for many.
+        if vm::with(|vm| vm.usage.is_full_batch()) == Some(true) {
+            self.send_usage(host::now_ms());
+        }
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {

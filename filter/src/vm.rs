@@ -15,6 +15,7 @@ use crate::host::{self, EnvoyMeter, VmCounter};
 use crate::ids::{self, CallIds};
 use crate::intake::Intake;
 use crate::keys::KeyTable;
+use crate::questions::Questions;
 use crate::requests::Request;
 use crate::said::{MAX_HELD, Room};
 use crate::stats::Stats;
@@ -50,6 +51,8 @@ pub struct Vm {
     pub room: Room,
     /// Requests that wait for their key or their body, by context.
     pub intakes: HashMap<u32, Intake>,
+    /// What waits for a decision.
+    pub questions: Questions,
     /// Requests that went on, by call id.
     pub requests: HashMap<String, Request>,
     /// Deployments by cluster, with the text they were parsed from.
@@ -85,6 +88,7 @@ impl Vm {
             stats: Stats::new(EnvoyMeter),
             room: Room::new(MAX_HELD),
             intakes: HashMap::new(),
+            questions: Questions::default(),
             requests: HashMap::new(),
             deployments: HashMap::new(),
             between: Vec::new(),

@@ -377,6 +377,13 @@ impl ApiError {
         Self::gateway(503, "API keys cannot be verified right now. Try again shortly.").with_retry_after(1)
     }
 
+    /// 503: nobody decides, or too many wait for it. In the words of the bootstrap's local_reply_config.
+    #[must_use]
+    pub fn decisions_unavailable() -> Self {
+        Self::gateway(503, "The gateway cannot decide on requests right now. Try again shortly.")
+            .with_retry_after(1)
+    }
+
     /// 403: the key's `allowed_routes` do not name this one.
     #[must_use]
     pub fn route_not_allowed(path: &str) -> Self {

@@ -69,7 +69,8 @@ def base_config():
 class Gateway:
     """A stack with its stores, and what tests do with it."""
 
-    def __init__(self, name, backend, change=None, concurrency=2, config=None, sibling=None, log=False, durable=False):
+    def __init__(self, name, backend, change=None, concurrency=2, config=None, sibling=None, log=False, durable=False,
+                 envoy_flags=()):
         """`change` edits the configuration (`config`, else the main suite's). A replica shares its sibling's stores,
         provider and master key. With `log` the provider keeps its own books, with
         `durable` Redis its data."""
@@ -96,7 +97,7 @@ class Gateway:
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         self.stack = Stack(path, stack_folder, environment=environment, concurrency=concurrency,
-                           provider=sibling and sibling.provider, provider_log=log)
+                           provider=sibling and sibling.provider, provider_log=log, envoy_flags=envoy_flags)
 
     def __enter__(self):
         try:

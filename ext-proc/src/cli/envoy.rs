@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use attache_llm::contract::GateConfig;
-use clap::Args;
+use attache_llm::contract::{Decisions, GateConfig};
+use clap::{Args, ValueEnum};
 
 use super::{ConfigFlag, DataDir};
 use crate::config::{self, Config, Env};
@@ -34,10 +34,21 @@ pub(super) struct Envoy {
     sidecar: RemoteSidecar,
     #[command(flatten)]
     tokens: TokenFlags,
+    /// How decisions are asked for: `batched`, one call of a worker for all requests that are ready at that moment;
+    /// `ext-proc`, one gRPC stream per request, for Envoys whose filters somebody else chooses.
+    #[arg(long, value_enum, default_value_t = Ask::Batched)]
+    decisions: Ask,
     /// Believe `x-forwarded-client-cert`. Only where nobody but a proxy that checks certificates can reach the listener:
     /// whoever can, may call himself anything.
     #[arg(long)]
     trust_xfcc: bool,
+}
+
+/// [`Decisions`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ask {
+    Batched,
+    ExtProc,
 }
 
 /// TLS of the public listener.
@@ -116,7 +127,11 @@ impl Envoy {
         let options = BootstrapOptions {
             listen: self.listen,
             admin: self.admin,
-            gate: GateConfig { trust_xfcc: self.trust_xfcc, ..gate(&config) },
+            gate: GateConfig {
+                trust_xfcc: self.trust_xfcc,
+                decisions: self.decisions.into(),
+                ..gate(&config)
+            },
             tls: self.tls.options()?,
             tokens: self.tokens.options()?,
             // Envoy's own bounds must not be shorter than what the sidecar may set per request.
@@ -126,6 +141,15 @@ impl Envoy {
         };
         print!("{}", bootstrap::render(&options)?);
         Ok(())
+    }
+}
+
+impl From<Ask> for Decisions {
+    fn from(ask: Ask) -> Self {
+        match ask {
+            Ask::Batched => Self::Batched,
+            Ask::ExtProc => Self::ExtProc,
+        }
     }
 }
 

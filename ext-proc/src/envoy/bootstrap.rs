@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use attache_llm::contract::{GateConfig, MAX_PASSES, REPLAN_CLUSTER, REPLY_HEADER, WAIT_HEADER};
+use attache_llm::contract::{
+    Decisions, GateConfig, MAX_PASSES, METADATA_NAMESPACE, PLAN_HEADER, PLAN_KEY, REPLAN_CLUSTER,
+    REPLY_HEADER, WAIT_HEADER,
+};
 use attache_llm::error::kind_of_status;
 use attache_llm::path::ADMIN_PREFIXES;
 use attache_llm::provider::ApiBase;
@@ -121,13 +124,14 @@ pub fn render(options: &BootstrapOptions) -> Result<String> {
     template.number("max_body_bytes", body.into());
     template.string("gate_config", &serde_json::to_string(&options.gate)?);
     template.path("wasm", &options.wasm)?;
+    template.decisions(options.gate.decisions);
     template.number("max_redirects", u64::from(MAX_PASSES).saturating_sub(1));
     template.string("replan_cluster", REPLAN_CLUSTER);
     template.string("wait_header", WAIT_HEADER);
     template.flag("access_log", options.access_log);
     template.block("local_replies", local_replies());
     template.block("access_logs", access_logs());
-    template.block("admin_routes", admin_routes());
+    template.block("admin_routes", admin_routes(options.gate.decisions));
     template.fill(TEMPLATE)
 }
 
@@ -171,6 +175,14 @@ impl Template {
         self.string("admin_host", &options.admin.ip().to_string());
         self.number("admin_port", options.admin.port().into());
         Ok(())
+    }
+
+    fn decisions(&mut self, decisions: Decisions) {
+        self.flag("batched", decisions == Decisions::Batched);
+        self.flag("ext_proc", decisions == Decisions::ExtProc);
+        self.string("plan_header", PLAN_HEADER);
+        self.string("plan_namespace", METADATA_NAMESPACE);
+        self.string("plan_key", PLAN_KEY);
     }
 
     fn timeouts(&mut self, options: &BootstrapOptions) {
@@ -370,7 +382,7 @@ fn local_replies() -> String {
     yaml
 }
 
-fn admin_routes() -> String {
+fn admin_routes(decisions: Decisions) -> String {
     let indent = " ".repeat(14);
     let mut yaml = format!("{indent}# The sidecar's admin API: it authenticates its callers itself.\n");
     // Whole segments, the gate's own rule: what one lets pass the other must route.
@@ -378,10 +390,14 @@ fn admin_routes() -> String {
         yaml.push_str(&format!(
             "{indent}- name: admin\n\
              {indent}  match: {{path_separated_prefix: {prefix}}}\n\
-             {indent}  route: {{cluster: attache_sidecar, timeout: 60s, retry_policy: {{retry_on: refused-stream, num_retries: 1}}}}\n\
-             {indent}  typed_per_filter_config: \n\
-             {indent}    envoy.filters.http.ext_proc: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute, disabled: true}}\n"
+             {indent}  route: {{cluster: attache_sidecar, timeout: 60s, retry_policy: {{retry_on: refused-stream, num_retries: 1}}}}\n"
         ));
+        if decisions == Decisions::ExtProc {
+            yaml.push_str(&format!(
+                "{indent}  typed_per_filter_config: \n\
+                 {indent}    envoy.filters.http.ext_proc: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute, disabled: true}}\n"
+            ));
+        }
     }
     yaml
 }

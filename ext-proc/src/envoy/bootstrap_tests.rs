@@ -302,3 +302,38 @@ fn keys_of_the_issuer_may_come_from_its_server() {
     options.tokens = tokens(url("ftp://id.example"));
     assert!(render(&options).is_err());
 }
+
+fn filters(bootstrap: &Value) -> Vec<&str> {
+    let filters = hcm(bootstrap)["http_filters"].as_array().unwrap();
+    filters.iter().map(|filter| filter["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_filters_are_those_of_the_way_in_which_decisions_are_asked_for() {
+    let mut options = options();
+    let bootstrap = parsed(&options);
+    assert_eq!(
+        filters(&bootstrap),
+        ["attache.gate", "envoy.filters.http.ext_proc", "envoy.filters.http.router"]
+    );
+    options.gate.decisions = Decisions::Batched;
+    let bootstrap = parsed(&options);
+    let [gate, plan, clear, router] = filters(&bootstrap)[..] else { panic!("{:?}", filters(&bootstrap)) };
+    assert_eq!((gate, router), ("attache.gate", "envoy.filters.http.router"));
+    assert_eq!(plan, "envoy.filters.http.header_to_metadata");
+    assert_eq!(clear, "envoy.filters.http.set_filter_state", "behind the metadata, or attempt 1 has no plan");
+    let filters = &hcm(&bootstrap)["http_filters"];
+    let rule = &filters[1]["typed_config"]["request_rules"][0];
+    assert_eq!((&rule["header"], &rule["remove"]), (&PLAN_HEADER.into(), &true.into()));
+    let there = &rule["on_header_present"];
+    let plugin = &routes(&bootstrap).last().unwrap()["route"]["inline_cluster_specifier_plugin"]["extension"];
+    assert_eq!(there["metadata_namespace"], plugin["typed_config"]["override_metadata_namespace"]);
+    assert_eq!((&there["key"], &there["encode"]), (&PLAN_KEY.into(), &"BASE64".into()));
+    assert_eq!(filters[2]["typed_config"]["clear_route_cache"], true);
+    for route in routes(&bootstrap) {
+        assert!(route.get("typed_per_filter_config").is_none(), "{route}");
+    }
+    // The gate knows, too.
+    let text = filters[0]["typed_config"]["config"]["configuration"]["value"].as_str().unwrap();
+    assert_eq!(serde_json::from_str::<GateConfig>(text).unwrap().decisions, Decisions::Batched);
+}

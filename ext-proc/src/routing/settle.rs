@@ -118,11 +118,11 @@ fn of_record(snapshot: &Snapshot, record: &UsageRecord, row: &SpendRow) -> impl 
 }
 
 /// What the caller used: one request, however often it was tried, and the tokens of every attempt. Money as the ledger's
-/// row has it; an unknown price is nothing.
+/// row has it; an unknown price is nothing. A client that left before anything was sent used nothing.
 fn used(record: &UsageRecord, row: &SpendRow) -> limits::Used {
     let usages = || record.attempts.iter().filter_map(|attempt| attempt.usage);
     limits::Used {
-        requests: 1,
+        requests: u64::from(!record.aborted || !record.attempts.is_empty()),
         input: usages().fold(0, |sum, usage| sum.saturating_add(usage.prompt)),
         output: usages().fold(0, |sum, usage| sum.saturating_add(usage.completion)),
         nanos: nanos(row.cost_nanos),

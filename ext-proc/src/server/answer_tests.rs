@@ -1,7 +1,11 @@
+use std::time::Duration;
+
 use attache_llm::class::ErrorClass;
-use attache_llm::contract::{After, REPLAN_CLUSTER, Step, VERSION};
+use attache_llm::contract::{After, MIRROR_HEADER, REPLAN_CLUSTER, Step, VERSION, Walk};
+use envoy_types::pb::google::protobuf::{Struct, value::Kind};
 
 use super::*;
+use crate::routing::{PlanStep, Timeouts};
 use crate::store::Reservation;
 
 fn decision(walk: Option<Walk>, mirror: Option<&str>, per_try: Option<Duration>) -> Decision {

@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use attache_llm::contract::{ASK_HEADER, Ask};
-use attache_llm::error::{ApiError, Blame};
+use attache_llm::error::ApiError;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessor;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Phase;
 use envoy_types::pb::envoy::service::ext_proc::v3::{HttpHeaders, ProcessingRequest, ProcessingResponse};
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::answer;
 use super::app::App;
-use super::metrics::Admission;
+use super::told::judge;
 
 /// ext_proc with request headers only: one message, one answer, and the stream ends.
 pub(super) struct ExtProc {
@@ -52,30 +52,7 @@ async fn exchange(
     let Some(Phase::RequestHeaders(headers)) = message.request else {
         return Err(Status::invalid_argument("only request headers are processed: check processing_mode"));
     };
-    let verdict = match read_ask(&headers) {
-        Ok(ask) if ask.explain => {
-            return Ok(match app.explain(&ask).await {
-                Ok(explanation) => answer::explained(&explanation),
-                Err(error) => answer::refused(&error),
-            });
-        }
-        Ok(ask) => app.decide(&ask).await.map_err(|error| (error, ask)),
-        Err(error) => {
-            tracing::error!(%error, "ext_proc without a readable question");
-            return Ok(answer::refused(&error));
-        }
-    };
-    Ok(match verdict {
-        Ok(decision) => {
-            let (answer, reserved) = answer::decided(decision);
-            app.metrics.admission(if reserved { Admission::Admitted } else { Admission::None });
-            answer
-        }
-        Err((error, ask)) => {
-            log(&error, &ask);
-            answer::refused(&error)
-        }
-    })
+    Ok(answer::message(judge(app, read_ask(&headers)).await.tell(app)))
 }
 
 /// The gate's question.
@@ -90,13 +67,4 @@ pub fn read_ask(headers: &HttpHeaders) -> Result<Ask, ApiError> {
     // Envoy sends raw_value; value is there for other hosts.
     let bytes = if value.raw_value.is_empty() { value.value.as_bytes() } else { &value.raw_value };
     serde_json::from_slice(bytes).map_err(|error| ApiError::internal(format!("{ASK_HEADER}: {error}")))
-}
-
-/// The one place that logs a refusal. The client's own mistakes are for debugging only.
-fn log(error: &ApiError, ask: &Ask) {
-    let Ask { call_id, model, .. } = ask;
-    match error.blame {
-        Blame::Client => tracing::debug!(call_id, model, %error, "refused"),
-        Blame::Gateway | Blame::Upstream => tracing::warn!(call_id, model, %error, "refused"),
-    }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use attache_llm::contract::{
-    self, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChangesAsk, KeyLookup, REPLAN_PATH, USAGE_PATH,
-    UsageAck, UsageBatch,
+    self, DECIDE_PATH, DecideAsk, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChangesAsk, KeyLookup,
+    REPLAN_PATH, USAGE_PATH, UsageAck, UsageBatch,
 };
 use attache_llm::error::ApiError;
 use axum::body::{Body, Bytes};
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::app::App;
+use super::decide;
 
 /// Largest body: 500 records of a batch are about 1 MB.
 const MAX_BODY: usize = 32 * 1024 * 1024;
@@ -25,6 +26,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(KEY_LOOKUP_PATH, post(lookup))
         .route(KEY_CHANGES_PATH, post(changes))
+        .route(DECIDE_PATH, post(decisions))
         .route(USAGE_PATH, post(usage))
         .route(REPLAN_PATH, any(replan))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -59,6 +61,14 @@ async fn changes(State(app): State<Arc<App>>, body: Bytes) -> Response {
     match read::<KeyChangesAsk>(&body, |ask| ask.contract) {
         Ok(ask) => Json(app.keys.changes(&ask)).into_response(),
         Err(error) => refuse(KEY_CHANGES_PATH, &error),
+    }
+}
+
+async fn decisions(State(app): State<Arc<App>>, body: Bytes) -> Response {
+    let _working = app.work.token();
+    match read::<DecideAsk>(&body, |ask| ask.contract) {
+        Ok(ask) => Json(decide::decide(&app, ask).await).into_response(),
+        Err(error) => refuse(DECIDE_PATH, &error),
     }
 }
 

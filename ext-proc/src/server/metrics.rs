@@ -39,6 +39,9 @@ pub(super) struct Metrics {
     streams: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
+    batches: AtomicU64,
+    questions: AtomicU64,
+    answers: AtomicU64,
     decisions: [AtomicU64; RESULTS.len()],
     usage_records: AtomicU64,
     usage_duplicates: AtomicU64,
@@ -76,6 +79,20 @@ impl Metrics {
 
     pub(super) fn sent(&self) {
         add(&self.sent, 1);
+    }
+
+    /// One call with the questions of many requests.
+    pub(super) fn batch(&self) {
+        add(&self.batches, 1);
+    }
+
+    /// A question, whichever way it came.
+    pub(super) fn question(&self) {
+        add(&self.questions, 1);
+    }
+
+    pub(super) fn answer(&self) {
+        add(&self.answers, 1);
     }
 
     pub(super) fn decided(&self, ask: &Ask, verdict: &Verdict, took: Duration) {
@@ -134,6 +151,9 @@ impl Metrics {
 pub(super) fn render(app: &App) -> String {
     let mut out = String::with_capacity(4 * 1024);
     let m = &app.metrics;
+    counter(&mut out, "questions_total", "Requests and passes asked about.", get(&m.questions));
+    counter(&mut out, "answers_total", "Questions answered.", get(&m.answers));
+    counter(&mut out, "decide_calls_total", "Calls with questions of many requests.", get(&m.batches));
     counter(&mut out, "ext_proc_streams_total", "ext_proc streams opened by Envoy.", get(&m.streams));
     counter(&mut out, "ext_proc_messages_received_total", "ext_proc messages from Envoy.", get(&m.received));
     counter(&mut out, "ext_proc_messages_sent_total", "ext_proc messages to Envoy.", get(&m.sent));

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <data_dir>/attache.sock   HTTP/2 or HTTP/1.1, optionally also TCP with mutual TLS
-//!   ext_proc                 one message each way per request           ext_proc, answer
+//!   /internal/v1/decide      one call for many requests                 decide, told
+//!   ext_proc                 or one message each way per request        ext_proc, answer, told
 //!   ADS                      clusters and secrets                       crate::envoy
 //!   /internal/v1/...         key lookups, usage                         internal
 //!   /key/..., /v1/models ... the admin API, authenticated by key        crate::admin
@@ -19,6 +20,7 @@ pub(crate) mod client;
 mod connections;
 mod credential_metrics;
 mod credentials;
+mod decide;
 mod ext_proc;
 mod health;
 mod internal;
@@ -35,6 +37,7 @@ mod serve;
 mod stored;
 mod stores;
 mod tls;
+mod told;
 mod upkeep;
 mod watch;
 

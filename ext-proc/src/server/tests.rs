@@ -1,5 +1,6 @@
 //! The server over a real Unix socket, with doubles for the stores and for xDS.
 
+mod decide;
 mod doubles;
 mod operator;
 mod replan;
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use attache_llm::contract::{
-    ASK_HEADER, Ask, AttemptOutcome, AttemptRecord, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, MASTER_KEY_HASH, Note,
-    USAGE_PATH, UsageBatch, UsageRecord, VERSION, Wishes,
+    ASK_HEADER, Ask, AttemptOutcome, AttemptRecord, DECIDE_PATH, KEY_CHANGES_PATH, KEY_LOOKUP_PATH,
+    MASTER_KEY_HASH, Note, USAGE_PATH, UsageBatch, UsageRecord, VERSION, Wishes,
 };
 use attache_llm::path::Endpoint;
 use axum::Router;
@@ -425,7 +426,7 @@ async fn usage_is_taken_once_and_is_in_the_ledger_after_a_shutdown() {
 #[tokio::test]
 async fn internal_endpoints_check_the_contract_and_the_json() {
     let server = Server::start().await;
-    for path in [KEY_LOOKUP_PATH, KEY_CHANGES_PATH, USAGE_PATH] {
+    for path in [KEY_LOOKUP_PATH, KEY_CHANGES_PATH, DECIDE_PATH, USAGE_PATH] {
         let (status, body) = server.post(path, r#"{"contract": 99, "new_field": []}"#).await;
         assert_eq!(status, 409, "{path} {body}");
         let (status, body) = server.post(path, "{").await;

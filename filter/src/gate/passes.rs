@@ -40,10 +40,9 @@ impl Gate {
         if len > 0 {
             host::set_header(MAP, "content-length", &len.to_string());
         }
-        match put(&ask) {
-            Ok(()) => Some(Action::Continue),
-            Err(error) => Some(self.refuse(&error)),
-        }
+        let next = put(self.context, &ask);
+        vm::with(|vm| Some(vm.requests.get_mut(call_id)?.passes.undecided = next.waits()));
+        Some(self.follow(next))
     }
 
     /// The stream is over. Envoy calls this exactly once in every case, also when the client left.
@@ -61,10 +60,17 @@ impl Gate {
                 }
                 return Err(());
             }
-            Ok(vm.requests.remove(&self.call_id))
+            match vm.requests.remove(&self.call_id) {
+                // The sidecar may have reserved something: the answer closes it.
+                Some(request) if request.passes.undecided => {
+                    vm.questions.leave(request, &ending).map_or(Err(()), |request| Ok(Some(request)))
+                }
+                request => Ok(request),
+            }
         });
         match request {
-            Some(Ok(Some(request))) => {
+            Some(Ok(Some(mut request))) => {
+                self.note = self.note.take().or_else(|| request.passes.decided.take());
                 self.note();
                 if finish::close(request, self.note.as_ref(), &ending, self.words.take()) {
                     self.wake_root();
@@ -73,7 +79,7 @@ impl Gate {
             Some(Ok(None)) => {
                 vm::with(|vm| vm.stats.request("", if ending.aborted() { "aborted" } else { "refused" }));
             }
-            // Another pass follows, or state is busy.
+            // Another pass or a decision follows, or state is busy.
             Some(Err(())) | None => {}
         }
     }

@@ -1,6 +1,8 @@
 //! The gate's view of the answer: its headers for the client, and an error where no provider's answer is there.
 
-use attache_llm::contract::{GENERATION_HEADER, HEADER_PREFIX, METADATA_NAMESPACE, NOTE_KEY, Note, VERSION};
+use attache_llm::contract::{
+    Decisions, GENERATION_HEADER, HEADER_PREFIX, METADATA_NAMESPACE, NOTE_KEY, Note, VERSION,
+};
 use attache_llm::error::ErrorShape;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType};
@@ -151,7 +153,9 @@ impl Gate {
 
     /// The decision's note, read once it is there.
     pub(super) fn note(&mut self) -> Option<&Note> {
-        if self.note.is_none() {
+        if self.note.is_none() && self.config.decisions == Decisions::Batched {
+            self.note = vm::with(|vm| vm.requests.get_mut(&self.call_id)?.passes.decided.take()).flatten();
+        } else if self.note.is_none() {
             let text = host::property(&["metadata", "filter_metadata", METADATA_NAMESPACE, NOTE_KEY]);
             let note = text.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
             self.note = note.filter(|note| note.contract == VERSION);

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::Decisions;
+
 /// Configuration of the gate and adapter plugins, written into the bootstrap by `attache envoy`.
 ///
 /// Business configuration never travels here: a listener update cuts long streams.
@@ -8,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct GateConfig {
     /// [`super::VERSION`] of the sidecar that wrote this.
     pub contract: u32,
+    /// How decisions are asked for. The bootstrap's filters must be those for it.
+    #[serde(skip_serializing_if = "Decisions::is_default")]
+    pub decisions: Decisions,
     /// Largest request body accepted, bytes. One byte more is a 413.
     pub max_body_bytes: u64,
     /// Longest time to wait for a key lookup, milliseconds.
@@ -46,6 +51,7 @@ impl Default for GateConfig {
     fn default() -> Self {
         Self {
             contract: super::VERSION,
+            decisions: Decisions::default(),
             max_body_bytes: 32 * 1024 * 1024,
             lookup_timeout_ms: 1_000,
             key_ttl_ms: 60_000,

@@ -3,11 +3,18 @@
 //! ```text
 //! gate    -> sidecar   POST /internal/v1/keys/lookup      KeyLookup      -> KeyAnswer
 //! gate    -> sidecar   POST /internal/v1/keys/changes     KeyChangesAsk  -> KeyChanges
-//! gate    -> sidecar   ext_proc request headers           x-attache-ask: Ask (JSON)
-//! sidecar -> Envoy     ext_proc dynamic metadata          namespace "attache": PLAN_KEY, NOTE_KEY
+//! gate    -> sidecar   POST /internal/v1/decide           DecideAsk      -> DecideAnswer
+//! gate    -> Envoy     header of the request              x-attache-plan -> dynamic metadata "attache": PLAN_KEY
 //! sidecar -> adapter   CDS cluster metadata               namespace "attache": DEPLOYMENT_KEY (DeploymentMeta, JSON)
 //! gate    -> sidecar   POST /internal/v1/usage            UsageBatch     -> UsageAck
 //! Envoy   -> sidecar   POST /internal/v1/replan           the last step of a plan that needs another one -> 307
+//! ```
+//!
+//! Where decisions are asked for by ext_proc ([`Decisions::ExtProc`]), these stand in place of the `decide` endpoint:
+//!
+//! ```text
+//! gate    -> sidecar   ext_proc request headers           x-attache-ask: Ask (JSON)
+//! sidecar -> Envoy     ext_proc dynamic metadata          namespace "attache": PLAN_KEY, NOTE_KEY, WALK_KEY
 //! ```
 //!
 //! Every message carries [`VERSION`]; a side that meets another version refuses it by name (HTTP 409 on the
@@ -15,12 +22,14 @@
 //! renamed: readers ignore what they do not know.
 
 mod config;
+mod decide;
 mod deployment;
 mod keys;
 mod request;
 mod usage_record;
 
 pub use config::GateConfig;
+pub use decide::{DecideAnswer, DecideAsk, Decided, Decisions, Go, Refuse};
 pub use deployment::DeploymentMeta;
 pub use keys::{KeyAnswer, KeyChanges, KeyChangesAsk, KeyLookup, KeyRecord};
 pub use request::{After, Ask, Note, Replan, Step, Tried, Walk, Wishes};
@@ -33,6 +42,14 @@ pub const VERSION: u32 = 1;
 pub const HEADER_PREFIX: &str = "x-attache-";
 /// Gate to sidecar: the [`Ask`] as one line of ASCII-safe JSON.
 pub const ASK_HEADER: &str = "x-attache-ask";
+/// Gate to Envoy's header_to_metadata: the plan ([`Go::plan`]).
+pub const PLAN_HEADER: &str = "x-attache-plan";
+/// header_to_metadata drops a value from this length on, in silence, and the request would have no plan.
+pub const MAX_PLAN_HEADER: usize = 8 * 1024;
+/// Request header that names the cluster of the route's mirror policy.
+pub const MIRROR_HEADER: &str = "x-attache-mirror";
+/// Request header with the limit of one attempt, for Envoy's router.
+pub const PER_TRY_HEADER: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
 /// Filter-made replies carry this request header, so that Envoy's local_reply_config leaves their bodies alone.
 pub const REPLY_HEADER: &str = "x-attache-reply";
 
@@ -53,6 +70,8 @@ pub const CONTROL_CLUSTER: &str = "attache_sidecar";
 pub const KEY_LOOKUP_PATH: &str = "/internal/v1/keys/lookup";
 /// Internal endpoint: keys that changed since a generation.
 pub const KEY_CHANGES_PATH: &str = "/internal/v1/keys/changes";
+/// Internal endpoint: decisions for the requests that wait for one.
+pub const DECIDE_PATH: &str = "/internal/v1/decide";
 /// Internal endpoint: a batch of usage records.
 pub const USAGE_PATH: &str = "/internal/v1/usage";
 

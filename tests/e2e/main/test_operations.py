@@ -6,9 +6,9 @@ from harness import chat, marked
 
 
 @pytest.mark.parametrize("chunks", [1, 300])
-def test_one_message_each_way_per_request(gateway, chunks):
-    """However long the stream, the sidecar hears once and says once."""
-    names = ("attache_ext_proc_messages_received_total", "attache_ext_proc_messages_sent_total")
+def test_one_question_and_one_answer_per_request(gateway, chunks):
+    """However long the stream, the sidecar is asked once and answers once."""
+    names = ("attache_questions_total", "attache_answers_total")
     before = [gateway.metric(name) for name in names]
     headers, _ = marked(f"one=chunks:{chunks};two=chunks:{chunks}")
     for _ in range(10):
@@ -16,15 +16,15 @@ def test_one_message_each_way_per_request(gateway, chunks):
     assert [gateway.metric(name) for name in names] == [value + 10 for value in before]
 
 
-def test_fallbacks_cost_no_further_message(gateway):
-    name = "attache_ext_proc_messages_received_total"
+def test_fallbacks_cost_no_further_question(gateway):
+    name = "attache_questions_total"
     before = gateway.metric(name)
     assert gateway.post(headers=marked("one=status:500;two=status:500")[0]).status_code == 200
     assert gateway.metric(name) == before + 1
 
 
-def test_refused_keys_cost_no_message(gateway):
-    name = "attache_ext_proc_messages_received_total"
+def test_refused_keys_cost_no_question(gateway):
+    name = "attache_questions_total"
     before = gateway.metric(name)
     for _ in range(5):
         gateway.post(key="sk-nobody-knows-this-one")

@@ -30,7 +30,7 @@ ALL = ["pa-small", "pa-big", "pa-bigger"]
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_message_per_pass_and_one_row(gateway, stream):
-    names = ("attache_ext_proc_messages_received_total", "attache_ext_proc_messages_sent_total")
+    names = ("attache_questions_total", "attache_answers_total")
     before = [gateway.metric(name) for name in names]
     success = gateway.stat("attache.requests.", "outcome.success")
     outcome = expect(ask(gateway, "pa-small", TWICE, stream), 200, ALL, retries=0, fallbacks=2)
@@ -144,7 +144,7 @@ def test_the_internal_path_is_nobodys(gateway, path):
 
 
 def test_headers_of_ours_are_not_taken_from_clients(gateway):
-    sent = {"x-attache-ask": "{}", "x-attache-wait": "30", "x-attache-mirror": "pa-big", "x-attache-reply": "1"}
+    sent = {"x-attache-ask": "{}", "x-attache-plan": "AAAA", "x-attache-lease": "1", "x-attache-wait": "30", "x-attache-mirror": "pa-big", "x-attache-reply": "1"}
     outcome = expect(ask(gateway, "pa-solo", headers=sent), 200, ["pa-solo"])
     assert not [name for name in outcome.arrived[0]["headers"] if name.startswith("x-attache")]
     assert outcome.seconds < 2

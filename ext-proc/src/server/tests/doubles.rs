@@ -25,9 +25,16 @@ pub(super) struct FakeCounters {
     /// Deployments with a failure, one entry per failure.
     pub(super) failed: Mutex<Vec<String>>,
     pub(super) away: AtomicBool,
+    /// So many places are given; the next one never is.
+    enough: AtomicU64,
 }
 
 impl FakeCounters {
+    /// The question for a place after `count` good ones is never answered.
+    pub(super) fn slow_from(&self, count: u64) {
+        self.enough.store(count + 1, Ordering::Relaxed);
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         match self.away.load(Ordering::Relaxed) {
             true => Err(StoreError::Unavailable { backend: "redis", reason: "gone".into() }),
@@ -41,6 +48,10 @@ impl Counters for FakeCounters {
     async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
         self.check()?;
         self.admitted.lock().push(admission.id.clone());
+        let enough = self.enough.load(Ordering::Relaxed);
+        if enough > 0 && self.admitted.lock().len() as u64 >= enough {
+            std::future::pending::<()>().await;
+        }
         self.inner.place(admission).await
     }
 

@@ -1,0 +1,90 @@
+//! One call for the questions of many requests, from the gate of one Envoy worker.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attache_llm::contract::{self, DecideAnswer, DecideAsk, Decided, Go, MAX_PLAN_HEADER, Refuse};
+use attache_llm::error::ApiError;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use envoy_types::pb::google::protobuf::Value;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use prost::Message;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::app::App;
+use super::told::{Judged, Reply, Told, groups, judge};
+use crate::routing::PlanStep;
+
+/// Longest decision. The gate waits for a second, and who is asked and does not answer is left by Envoy.
+const PATIENCE: Duration = Duration::from_millis(900);
+/// Bytes of a step beside its name, more than enough.
+const STEP_OVERHEAD: usize = 120;
+
+/// Answers every question, side by side. Nothing is given away before all are answered: a caller that goes away (or no
+/// longer waits) drops what is decided, and that refunds it.
+pub(super) async fn decide(app: &Arc<App>, ask: DecideAsk) -> DecideAnswer {
+    app.metrics.batch();
+    let judged = join_all(ask.asks.iter().map(|ask| one(app, ask))).await;
+    let tell = |judged: Option<Judged>| judged.map_or(Decided::Late, |judged| wire(judged.tell(app)));
+    let decisions = judged.into_iter().map(tell).collect();
+    DecideAnswer { contract: contract::VERSION, decisions }
+}
+
+/// One question. Whatever is wrong with it stays with it. `None`: it takes too long.
+async fn one(app: &App, ask: &RawValue) -> Option<Judged> {
+    let ask = serde_json::from_str(ask.get()).map_err(|error| ApiError::internal(format!("ask: {error}")));
+    let judging = timeout(PATIENCE, AssertUnwindSafe(judge(app, ask)).catch_unwind());
+    let judged = judging.await.ok()?.unwrap_or_else(|_| {
+        tracing::error!("a decision panicked");
+        Judged::Refused(ApiError::internal("a decision panicked"))
+    });
+    Some(match judged {
+        Judged::Decided(decision) if is_too_long(&decision.plan) => {
+            let message = "the names of the plan's clusters are too long together: shorten those of model \
+                           groups and models, or use `attache envoy --decisions ext-proc`";
+            tracing::error!(group = decision.group, "{message}");
+            Judged::Refused(ApiError::internal(message))
+        }
+        judged => judged,
+    })
+}
+
+/// Would Envoy drop the plan in silence? Only looked into where the names are unusually long.
+fn is_too_long(plan: &[PlanStep]) -> bool {
+    let names: usize = plan.iter().map(|step| step.cluster.len() + STEP_OVERHEAD).sum();
+    names >= MAX_PLAN_HEADER / 2 && encoded(&groups(plan)).len() >= MAX_PLAN_HEADER
+}
+
+fn encoded(plan: &Value) -> String {
+    STANDARD.encode(plan.encode_to_vec())
+}
+
+fn wire(told: Told) -> Decided {
+    match told {
+        Told::Go(going) => {
+            let own = |(name, value): (&str, String)| (name.to_owned(), value);
+            Decided::Go(Box::new(Go {
+                plan: encoded(&going.plan),
+                headers: going.set.into_iter().map(own).collect(),
+                remove: going.remove.into_iter().map(str::to_owned).collect(),
+                note: going.note,
+                walk: going.walk,
+            }))
+        }
+        Told::Reply(Reply { status, headers, body, details }) => Decided::Refuse(Refuse {
+            status,
+            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            // All of it is our own JSON.
+            body: String::from_utf8(body).unwrap_or_default(),
+            details,
+        }),
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,151 @@
+//! Many questions in one call: each gets its own answer.
+
+use attache_llm::contract::{DecideAnswer, Decided, Go};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message;
+
+use super::*;
+
+fn asks(asks: &[Json]) -> Bytes {
+    serde_json::to_vec(&json!({"contract": VERSION, "asks": asks})).unwrap().into()
+}
+
+fn wire(key: &str, model: &str) -> Json {
+    serde_json::to_value(ask(key, model)).unwrap()
+}
+
+impl Server {
+    async fn decide(&self, body: Bytes) -> Vec<Decided> {
+        let (status, answer) = self.post(DECIDE_PATH, body).await;
+        assert_eq!(status, 200, "{answer}");
+        let answer: DecideAnswer = serde_json::from_value(answer).unwrap();
+        assert_eq!(answer.contract, VERSION);
+        answer.decisions
+    }
+}
+
+fn go(decided: &Decided) -> &Go {
+    match decided {
+        Decided::Go(go) => go,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(decided: &Decided) -> (u16, &str) {
+    match decided {
+        Decided::Refuse(refuse) => (refuse.status, &refuse.details),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn each_question_gets_its_own_answer_in_order() {
+    let server = Server::start().await;
+    let explain = Json::Object(
+        wire(MASTER_KEY_HASH, "gpt")
+            .as_object()
+            .unwrap()
+            .clone()
+            .into_iter()
+            .chain([("explain".into(), true.into())])
+            .collect(),
+    );
+    let mut future = wire(MASTER_KEY_HASH, "gpt");
+    future["contract"] = 99.into();
+    let answers = server
+        .decide(asks(&[
+            json!("not an ask"),
+            wire(MASTER_KEY_HASH, "gpt"),
+            wire(MASTER_KEY_HASH, "nonsense"),
+            wire("nobody", "gpt"),
+            explain,
+            future,
+            wire(MASTER_KEY_HASH, "claude"),
+        ]))
+        .await;
+    assert_eq!(answers.len(), 7);
+    assert_eq!(refused(&answers[0]).0, 500);
+    assert_eq!((go(&answers[1]).note.group.as_str(), go(&answers[1]).note.generation), ("gpt", 3));
+    assert_eq!(refused(&answers[2]), (404, "attache_model_not_found"));
+    assert_eq!(refused(&answers[3]).0, 401);
+    assert_eq!(refused(&answers[4]), (200, "attache_explain"));
+    assert_eq!(refused(&answers[5]).0, 503);
+    assert_eq!(go(&answers[6]).note.group, "claude");
+}
+
+#[tokio::test]
+async fn the_answer_is_the_one_that_ext_proc_gives() {
+    let server = Server::start().await;
+    let own = server.decide(asks(&[wire(MASTER_KEY_HASH, "gpt")])).await;
+    let go = go(&own[0]);
+    let streamed = server.process(question(&ask(MASTER_KEY_HASH, "gpt"))).await.unwrap();
+    let metadata = object(streamed[0].dynamic_metadata.as_ref().unwrap());
+    let plan = Value::decode(STANDARD.decode(&go.plan).unwrap().as_slice()).unwrap();
+    assert_eq!(plain(&plan), metadata["attache"]["priority_groups"]);
+    let note: Note = serde_json::from_str(metadata["attache"]["note"].as_str().unwrap()).unwrap();
+    assert_eq!(go.note, note, "one call id, one reservation");
+    let walk =
+        metadata["attache"].get("walk").map(|walk| serde_json::from_str(walk.as_str().unwrap()).unwrap());
+    assert_eq!(go.walk, walk);
+    let Some(Answer::RequestHeaders(headers)) = &streamed[0].response else { panic!("{streamed:?}") };
+    let mutation = headers.response.as_ref().unwrap().header_mutation.as_ref().unwrap();
+    let set: Vec<_> = mutation.set_headers.iter().map(|header| header.header.as_ref().unwrap()).collect();
+    let set: Vec<_> =
+        set.iter().map(|h| (h.key.clone(), String::from_utf8(h.raw_value.clone()).unwrap())).collect();
+    assert_eq!(go.headers, set);
+    let removed: Vec<_> = mutation.remove_headers.iter().filter(|name| *name != ASK_HEADER).collect();
+    assert_eq!(go.remove.iter().collect::<Vec<_>>(), removed);
+}
+
+#[tokio::test]
+async fn reservations_are_handed_over_and_counted() {
+    let server = Server::start().await;
+    let mut second = wire(MASTER_KEY_HASH, "gpt");
+    second["call_id"] = "call-2".into();
+    let answers = server.decide(asks(&[wire(MASTER_KEY_HASH, "gpt"), second])).await;
+    let ids: Vec<_> = answers.iter().map(|answer| go(answer).note.reservation.clone().unwrap()).collect();
+    assert_eq!(*server.counters.admitted.lock(), ids);
+    assert_eq!(server.counters.settled.load(Ordering::Relaxed), 0);
+    let (_, text) = server.health("/metrics").await;
+    for line in [
+        "attache_questions_total 2",
+        "attache_answers_total 2",
+        "attache_decide_calls_total 1",
+        "attache_ext_proc_streams_total 0",
+        "attache_decisions_total{result=\"allowed\"} 2",
+    ] {
+        assert!(text.as_str().unwrap().lines().any(|l| l == line), "{line} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_takes_too_long_costs_the_others_nothing_but_time() {
+    let server = Server::start().await;
+    server.counters.slow_from(1);
+    let mut second = wire(MASTER_KEY_HASH, "gpt");
+    second["call_id"] = "call-2".into();
+    let answers =
+        server.decide(asks(&[wire(MASTER_KEY_HASH, "gpt"), second, wire(MASTER_KEY_HASH, "claude")])).await;
+    go(&answers[0]);
+    assert_eq!(answers[1], Decided::Late);
+    go(&answers[2]);
+}
+
+#[tokio::test]
+async fn who_no_longer_waits_gets_a_refund() {
+    let server = Server::start().await;
+    // The first is decided at once, the second when the counters answer.
+    server.counters.slow_from(1);
+    let mut second = wire(MASTER_KEY_HASH, "gpt");
+    second["call_id"] = "call-2".into();
+    let post = server.post(DECIDE_PATH, asks(&[wire(MASTER_KEY_HASH, "gpt"), second]));
+    assert!(tokio::time::timeout(Duration::from_millis(200), post).await.is_err());
+    for _ in 0..200 {
+        if server.counters.settled.load(Ordering::Relaxed) == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not refunded");
+}

@@ -1,0 +1,125 @@
+//! Decisions that the gate asks for itself: the root's calls, and what follows for each request that waits.
+
+use attache_llm::contract::{DECIDE_PATH, Decided, Go, PLAN_HEADER, Refuse};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::MapType;
+
+use crate::finish;
+use crate::host;
+use crate::questions::Waiter;
+use crate::requests::{Ending, Request};
+use crate::vm::{self, Vm};
+
+/// As ext_proc's `message_timeout`: a decision takes milliseconds.
+const TIMEOUT_MS: u64 = 1_000;
+/// How much longer a request waits before it is refused even without an answer.
+const OVERDUE_GRACE_MS: u64 = 500;
+
+/// Sends what is queued. `sent` learns of each call by its token.
+pub fn send(own: u32, mut sent: impl FnMut(u32, u64)) {
+    while let Some(Some((flight, body))) = vm::with(|vm| vm.questions.next_call(host::now_ms())) {
+        match host::post(DECIDE_PATH, &body, TIMEOUT_MS) {
+            Some(token) => sent(token, flight),
+            None => answered(own, flight, Err(503)),
+        }
+    }
+}
+
+/// A call ended: with decisions, or with the status that its requests are refused with.
+pub fn answered(own: u32, flight: u64, answer: Result<Vec<Decided>, u16>) {
+    let waiters = vm::with(|vm| vm.questions.answered(flight)).unwrap_or_default();
+    let mut decided = match answer {
+        // Another number of answers cannot be matched to the questions.
+        Ok(decided) if decided.len() == waiters.len() => decided.into_iter(),
+        Ok(_) => return refuse_all(own, &waiters, 503),
+        Err(status) => return refuse_all(own, &waiters, status),
+    };
+    for waiter in &waiters {
+        if let Some(decided) = decided.next() {
+            conclude(own, waiter, Ok(decided));
+        }
+    }
+}
+
+/// Refuses requests whose call should have ended long ago.
+pub fn give_up(own: u32) {
+    let limit_ms = TIMEOUT_MS.saturating_add(OVERDUE_GRACE_MS);
+    let waiters = vm::with(|vm| vm.questions.overdue(limit_ms, host::now_ms())).unwrap_or_default();
+    refuse_all(own, &waiters, 503);
+}
+
+fn refuse_all(own: u32, waiters: &[Waiter], status: u16) {
+    for waiter in waiters {
+        conclude(own, waiter, Err(status));
+    }
+}
+
+/// What a request is told that still waits.
+enum Word {
+    Go(Box<Go>),
+    Refuse(Refuse),
+    /// Nobody decided.
+    Away(u16),
+}
+
+fn conclude(own: u32, waiter: &Waiter, answer: Result<Decided, u16>) {
+    let word = vm::with(|vm| match vm.questions.take_left(&waiter.call_id) {
+        Some(left) => Err((left, answer)),
+        None => Ok(take_over(vm, waiter, answer)),
+    });
+    match word {
+        Some(Ok(Some(word))) => host::on_behalf_of(waiter.context, own, || tell(word)),
+        Some(Err(((request, ending), answer))) => close(request, &ending, answer),
+        // It ended before its question was sent, or state is busy.
+        Some(Ok(None)) | None => {}
+    }
+}
+
+/// Notes the decision in the shared record. `None` when nobody waits for it.
+fn take_over(vm: &mut Vm, waiter: &Waiter, answer: Result<Decided, u16>) -> Option<Word> {
+    let Vm { requests, stats, .. } = vm;
+    let request = requests.get_mut(&waiter.call_id).filter(|request| request.passes.undecided)?;
+    request.passes.undecided = false;
+    Some(match answer {
+        Ok(Decided::Go(mut go)) => {
+            stats.learn_group(&go.note.group);
+            request.decided(std::mem::take(&mut go.note), go.walk.take());
+            Word::Go(go)
+        }
+        Ok(Decided::Refuse(refuse)) => Word::Refuse(refuse),
+        Ok(Decided::Late) => Word::Away(504),
+        Err(status) => Word::Away(status),
+    })
+}
+
+/// With the request's context as the effective one: lets it go on, or answers it.
+fn tell(word: Word) {
+    const MAP: MapType = MapType::HttpRequestHeaders;
+    match word {
+        Word::Go(go) => {
+            for name in &go.remove {
+                host::remove_header(MAP, name);
+            }
+            for (name, value) in &go.headers {
+                host::set_header(MAP, name, value);
+            }
+            host::set_header(MAP, PLAN_HEADER, &go.plan);
+            let _ = hostcalls::resume_http_request();
+        }
+        Word::Refuse(Refuse { status, headers, body, details }) => {
+            host::send_reply(status, &headers, body.as_bytes(), &details);
+        }
+        Word::Away(status) => host::send_unanswered(status),
+    }
+}
+
+/// The request is over, and what was decided for it is settled by its record.
+fn close(mut request: Request, ending: &Ending, answer: Result<Decided, u16>) {
+    request.passes.undecided = false;
+    let note = match answer {
+        Ok(Decided::Go(go)) => Some(go.note),
+        Ok(Decided::Refuse(_) | Decided::Late) | Err(_) => None,
+    };
+    // A whole batch of usage, if that is one, goes with the next tick.
+    finish::close(request, note.as_ref(), ending, None);
+}
