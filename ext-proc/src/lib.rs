@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! 1 key     gate asks /internal/v1/keys/lookup on a miss      server::internal   -> keys::KeyDirectory, store::Directory
-//! 2 ask     ext_proc request headers carry contract::Ask      server::ext_proc
+//! 2 ask     gate asks /internal/v1/decide for many requests   server::decide (or server::ext_proc: one stream each)
 //! 3 decide  key, model access, candidates, fallbacks          routing::decide    -> Decision (a value)
 //!           reservation of requests and tokens                store::Counters
-//! 4 answer  plan + note as dynamic metadata, retry headers    server::ext_proc
+//! 4 answer  plan, note, retry headers; or a refusal           server::told
 //! 5 settle  usage batch to /internal/v1/usage                 server::internal   -> ledger::Spool (durable) -> ack
 //!           reservation settled, failures -> cooldowns        store::Counters
 //!           priced, written in batches                        ledger::Writer     -> store::Ledger

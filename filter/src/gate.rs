@@ -1,9 +1,9 @@
-//! The gate: the downstream half of the filter, before ext_proc. Who are you, what do you ask for?
+//! The gate: the downstream half of the filter. Who are you, what do you ask for?
 //!
 //! ```text
 //! headers   strip x-attache-*, find the key, hash it, look it up        401 404 405 413
 //! body      wait for its end, scan it once in slices                    400 413
-//! both      x-attache-ask for the sidecar, facts for the adapter        -> ext_proc, router
+//! both      the question to the sidecar, facts for the adapter          -> deciding (or ext_proc), router
 //! response  x-litellm-* headers, the last error of a provider where nobody has a better answer
 //! log       one usage record, statistics
 //! ```

@@ -1,13 +1,15 @@
 //! The Envoy WASM filter of Attaché: one module, two plugins. The *gate* (root id `gate`) stands in the downstream
-//! filter chain before ext_proc, the *adapter* (root id `adapter`) in the upstream chain of each deployment's cluster.
+//! filter chain, the *adapter* (root id `adapter`) in the upstream chain of each deployment's cluster.
 //!
 //! # The life of a request inside Envoy
 //!
 //! ```text
 //! gate     request headers   strip x-attache-*, hash the key, look it up          gate, auth, keys
 //!                            a miss asks the sidecar once for all that wait        root
-//! gate     request body      at its end: one scan, x-attache-ask, shared record    intake, requests
-//! ext_proc                   the sidecar decides: plan and note as metadata
+//! gate     request body      at its end: one scan, shared record, a question       intake, requests
+//! root                       one call with the questions of all that are ready     questions, deciding
+//!                            the plan goes into a header; or a refusal             deciding, local_reply
+//! Envoy                      header_to_metadata: the plan as metadata
 //! router                     attempt n goes to the n-th group of the plan
 //! adapter  request           path, host, model name, stream_options                adapter, outgoing
 //! adapter  response          first-event check, usage, model name put back         answer
@@ -19,8 +21,11 @@
 //!                            keys that changed are forgotten                       keys
 //! ```
 //!
-//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `walk` and `answer` know nothing
-//! of Envoy and are tested natively. `host`, `peer`, `vm`, `root`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
+//! With `attache envoy --decisions ext-proc` the question is a header (x-attache-ask) and Envoy's ext_proc asks; plan, note
+//! and walk are dynamic metadata then.
+//!
+//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `questions`, `walk` and `answer` know nothing
+//! of Envoy and are tested natively. `host`, `local_reply`, `peer`, `vm`, `root`, `deciding`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
 //! them.
 //!
 //! A panic costs the worker its key table and its unsent usage, so nothing here may panic; where the SDK would,
