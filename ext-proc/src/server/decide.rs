@@ -1,16 +1,21 @@
 //! One call for the questions of many requests, from the gate of one Envoy worker.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use attache_llm::contract::{self, DecideAnswer, DecideAsk, Decided, Go, MAX_PLAN_HEADER, Refuse};
 use attache_llm::error::ApiError;
+use axum::body::{Bytes, HttpBody};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use envoy_types::pb::google::protobuf::Value;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use hyper::body::Frame;
 use prost::Message;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -24,14 +29,40 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// Bytes of a step beside its name, more than enough.
 const STEP_OVERHEAD: usize = 120;
 
-/// Answers every question, side by side. Nothing is given away before all are answered: a caller that goes away (or no
-/// longer waits) drops what is decided, and that refunds it.
-pub(super) async fn decide(app: &Arc<App>, ask: DecideAsk) -> DecideAnswer {
+/// Answers every question, side by side.
+pub(super) async fn decide(app: Arc<App>, ask: DecideAsk) -> Answers {
     app.metrics.batch();
-    let judged = join_all(ask.asks.iter().map(|ask| one(app, ask))).await;
-    let tell = |judged: Option<Judged>| judged.map_or(Decided::Late, |judged| wire(judged.tell(app)));
-    let decisions = judged.into_iter().map(tell).collect();
-    DecideAnswer { contract: contract::VERSION, decisions }
+    let judged = join_all(ask.asks.iter().map(|ask| one(&app, ask))).await;
+    Answers { app, judged: Some(judged) }
+}
+
+/// Body of the answer. It is made when the connection takes it, and until then nothing is given away: a caller that went
+/// away (or no longer waits) drops what is decided, and that refunds it.
+pub(super) struct Answers {
+    app: Arc<App>,
+    judged: Option<Vec<Option<Judged>>>,
+}
+
+impl HttpBody for Answers {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(judged) = self.judged.take() else { return Poll::Ready(None) };
+        let app = &self.app;
+        let tell = |judged: Option<Judged>| judged.map_or(Decided::Late, |judged| wire(judged.tell(app)));
+        let decisions = judged.into_iter().map(tell).collect();
+        // Texts and numbers: this does not fail.
+        let body = serde_json::to_vec(&DecideAnswer { contract: contract::VERSION, decisions });
+        Poll::Ready(Some(Ok(Frame::data(body.unwrap_or_default().into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.judged.is_none()
+    }
 }
 
 /// One question. Whatever is wrong with it stays with it. `None`: it takes too long.

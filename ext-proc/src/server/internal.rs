@@ -67,7 +67,10 @@ async fn changes(State(app): State<Arc<App>>, body: Bytes) -> Response {
 async fn decisions(State(app): State<Arc<App>>, body: Bytes) -> Response {
     let _working = app.work.token();
     match read::<DecideAsk>(&body, |ask| ask.contract) {
-        Ok(ask) => Json(decide::decide(&app, ask).await).into_response(),
+        Ok(ask) => {
+            let json = [(http::header::CONTENT_TYPE, "application/json")];
+            (json, Body::new(decide::decide(app.clone(), ask).await)).into_response()
+        }
         Err(error) => refuse(DECIDE_PATH, &error),
     }
 }

@@ -172,6 +172,8 @@ def leave(gateway, key):
 
 def test_a_client_that_leaves_gets_its_reservation_back(asked, paused):
     """Also of requests per minute: nothing was sent to anybody."""
+    if asked.way != BATCHED:
+        pytest.skip("a stream that is reset as it is answered leaves its reservation to the lease")
     key = asked.key(rpm_limit=40, tpm_limit=10_000, max_parallel_requests=4)
     fresh_minute(20)
     for _ in range(8):
