@@ -106,6 +106,7 @@ fn tables(verified: &Verified) -> Vec<&'static str> {
 
 pub(super) async fn run(make: impl AsyncFn(&'static str) -> DatabaseBackend) {
     days_are_summed(&make("days_are_summed").await).await;
+    batches_of_any_size_are_written_once(&make("any_size").await).await;
     old_days_go_and_their_sums_stay(&make("old_days_go").await).await;
     tampering_is_found_and_mended(&make("tampering").await).await;
     spend_is_tied_to_use(&make("spend_tied").await).await;
@@ -139,6 +140,20 @@ async fn days_are_summed(backend: &DatabaseBackend) {
     assert_eq!(verified.nanos, 12 * 77);
     let since = Scope { since: Some(i64::try_from(super::ledger::today()).unwrap()), ..ALL };
     assert_eq!(one.verify(&since).await.unwrap().rows, 5);
+}
+
+/// Statements are for a few numbers of rows, and say which rows are new only where some are not.
+async fn batches_of_any_size_are_written_once(backend: &DatabaseBackend) {
+    let database = seeded(backend).await;
+    let rows: Vec<SpendRow> = (0..200).map(|n| row(&format!("c{n}"), n % 3)).collect();
+    for (first, last, new) in [(0, 1, 1), (1, 10, 9), (5, 80, 70), (80, 160, 80), (0, 160, 0), (100, 200, 40)]
+    {
+        assert_eq!(database.write(&rows[first..last]).await.unwrap(), new, "{first}..{last}");
+        let totals = database.totals().await.unwrap();
+        assert_eq!(totals.rows, number(backend, "SELECT COUNT(*) FROM attache_spend").await as u64);
+    }
+    let verified = balances(&*database).await;
+    assert_eq!((verified.rows, verified.nanos), (200, 200 * 77));
 }
 
 async fn old_days_go_and_their_sums_stay(backend: &DatabaseBackend) {

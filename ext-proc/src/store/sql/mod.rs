@@ -89,14 +89,21 @@ macro_rules! bounded_sum {
 /// Adds that to the table, in order of its key: two writers wait for each other in one direction only.
 macro_rules! add_daily {
     () => {
+        concat!(into_daily!(), daily!(), " ORDER BY 1, 2, 3, 4, 5, 6, 7, 8", onto_daily!())
+    };
+}
+
+macro_rules! into_daily {
+    () => {
+        concat!("INSERT INTO attache_daily (", daily_key!(), ", ", daily_sums!(), ") ")
+    };
+}
+
+/// What is there already, and what comes on top.
+macro_rules! onto_daily {
+    () => {
         concat!(
-            "INSERT INTO attache_daily (",
-            daily_key!(),
-            ", ",
-            daily_sums!(),
-            ") ",
-            daily!(),
-            " ORDER BY 1, 2, 3, 4, 5, 6, 7, 8 ON CONFLICT (",
+            " ON CONFLICT (",
             daily_key!(),
             ") DO UPDATE SET requests = attache_daily.requests + excluded.requests, \
              successes = attache_daily.successes + excluded.successes, \
@@ -130,6 +137,7 @@ macro_rules! bounded_add {
 
 mod charged;
 mod checked;
+mod daily;
 mod entities;
 mod errors;
 mod lease;

@@ -70,11 +70,12 @@ pub(super) fn lost_a_day(store: &Store, failure: &Failure) -> bool {
 }
 
 /// Inserts rows, in order of their identity, each of them once, and adds those that are new to the sums per day. Returns
-/// the new ones.
+/// the new ones, which this dialect always names.
 pub(super) async fn insert<'a, 'b>(
     connection: &mut Connection,
     rows: &'a [Stored<'b>],
-) -> Result<Vec<&'a Stored<'b>>, Failure> {
+    _some_known: bool,
+) -> Result<Option<Vec<&'a Stored<'b>>>, Failure> {
     macro_rules! column {
         ($row:ident => $value:expr) => {
             rows.iter().map(|$row| $value).collect::<Vec<_>>()
@@ -116,11 +117,11 @@ pub(super) async fn insert<'a, 'b>(
         .bind(i64::try_from(rows.len()).unwrap_or(i64::MAX));
     let (count, ids, starts) = query.fetch_one(connection).await?;
     if count == 0 {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let (Some(ids), Some(starts)) = (ids, starts) else {
-        return Ok(rows.iter().collect());
+        return Ok(Some(rows.iter().collect()));
     };
     let new: HashSet<(&str, i64)> = ids.iter().map(String::as_str).zip(starts).collect();
-    Ok(rows.iter().filter(|row| new.contains(&row.identity())).collect())
+    Ok(Some(rows.iter().filter(|row| new.contains(&row.identity())).collect()))
 }

@@ -50,6 +50,8 @@ pub(super) struct Stored<'a> {
     pub(super) end_user: Option<Cow<'a, str>>,
     /// JSON array; `None` when there are none.
     pub(super) tags: Option<String>,
+    /// The tags themselves, each once.
+    pub(super) tag_names: Vec<Cow<'a, str>>,
     /// Whom it is charged to, each once.
     pub(super) to: Vec<Charged<'a>>,
     /// The text of that.
@@ -103,6 +105,7 @@ impl<'a> Stored<'a> {
             call_id: bounded(&row.call_id, MAX_ID),
             request_id: bounded(&row.request_id, MAX_ID),
             tags: (!tags.is_empty()).then(|| serde_json::Value::from(tags.as_slice()).to_string()),
+            tag_names: tags,
             to,
             charged,
             key,

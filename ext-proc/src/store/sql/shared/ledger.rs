@@ -75,19 +75,34 @@ async fn write(store: &Store, connection: &mut Connection, given: &[SpendRow]) -
     stored.sort_by(|a, b| a.identity().cmp(&b.identity()));
     stored.dedup_by(|a, b| a.identity() == b.identity());
     rows::prepare(store, connection, &stored).await?;
-    match transaction(connection, &stored).await {
+    match attempt(connection, &stored).await {
         Err(failure) if rows::lost_a_day(store, &failure) => {
             rows::prepare(store, connection, &stored).await?;
-            transaction(connection, &stored).await
+            attempt(connection, &stored).await
         }
         answer => answer,
     }
 }
 
-async fn transaction(connection: &mut Connection, stored: &[Stored<'_>]) -> Result<u64, Failure> {
+async fn attempt(connection: &mut Connection, stored: &[Stored<'_>]) -> Result<u64, Failure> {
+    match transaction(connection, stored, false).await? {
+        Some(new) => Ok(new),
+        None => Ok(transaction(connection, stored, true).await?.unwrap_or_default()),
+    }
+}
+
+/// The number of new rows. `None`: nothing was written, because some rows are known, and nobody can say which.
+async fn transaction(
+    connection: &mut Connection,
+    stored: &[Stored<'_>],
+    some_known: bool,
+) -> Result<Option<u64>, Failure> {
     let mut transaction = connection.begin_with(BEGIN).await?;
-    let new = rows::insert(&mut transaction, stored).await?;
+    let Some(new) = rows::insert(&mut transaction, stored, some_known).await? else {
+        transaction.rollback().await?;
+        return Ok(None);
+    };
     charge(&mut transaction, &new).await?;
     transaction.commit().await?;
-    Ok(new.len() as u64)
+    Ok(Some(new.len() as u64))
 }
