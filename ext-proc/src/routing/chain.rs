@@ -41,6 +41,35 @@ pub(super) fn chain<'a>(
     starts: &[Target<'a>],
     seen: impl IntoIterator<Item = &'a str>,
 ) -> Vec<Target<'a>> {
+    chain_of(request, way, starts, seen, MAX_CHAIN)
+}
+
+/// Is there a group after `starts`? The first one is not gone beyond.
+pub(super) fn leads_on<'a>(
+    request: &Request<'a>,
+    way: Way,
+    starts: &[Target<'a>],
+    seen: impl IntoIterator<Item = &'a str>,
+) -> bool {
+    !chain_of(request, way, starts, seen, 1).is_empty()
+}
+
+/// Do both ways follow the same lists?
+pub(super) fn are_one(request: &Request<'_>, way: Way, other: Way) -> bool {
+    match (lists(request, way), lists(request, other)) {
+        (Some(lists), Some(others)) => std::ptr::eq(lists, others),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn chain_of<'a>(
+    request: &Request<'a>,
+    way: Way,
+    starts: &[Target<'a>],
+    seen: impl IntoIterator<Item = &'a str>,
+    most: usize,
+) -> Vec<Target<'a>> {
     let wishes = &request.ask.wishes;
     // An id means nothing to another account.
     if request.ask.endpoint.is_stored() {
@@ -50,7 +79,7 @@ pub(super) fn chain<'a>(
     if wishes.disable_fallbacks || (lists.is_none() && wishes.fallbacks.is_none()) {
         return Vec::new();
     }
-    let mut walk = Walk { request, seen: seen.into_iter().collect(), out: Vec::new() };
+    let mut walk = Walk { request, seen: seen.into_iter().collect(), out: Vec::new(), most };
     walk.seen.extend(starts.iter().map(Target::identity));
     if let Some(own) = &wishes.fallbacks {
         walk.visit_all(own, None);
@@ -87,13 +116,15 @@ struct Walk<'r, 'a> {
     request: &'r Request<'a>,
     seen: Vec<&'a str>,
     out: Vec<Target<'a>>,
+    /// Groups looked for.
+    most: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// Depth is bounded by [`MAX_CHAIN`], as each level adds to `out`.
+    /// Depth is bounded by `most`, as each level adds to `out`.
     fn visit_all(&mut self, names: &'a [String], nested: Option<&'a Lists>) {
         for name in names {
-            if self.out.len() >= MAX_CHAIN {
+            if self.out.len() >= self.most {
                 return;
             }
             let Some(target) = find(self.request.snapshot, name) else { continue };

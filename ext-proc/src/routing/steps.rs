@@ -9,7 +9,7 @@ use rand::Rng;
 
 use super::admission::is_limited;
 use super::budget::retries;
-use super::chain::{Way, chain};
+use super::chain::{Way, are_one, leads_on};
 use super::legs::{Leg, Line, groups_tried};
 use super::names::Target;
 use super::request::Request;
@@ -274,8 +274,13 @@ fn special_ways<'a>(
     if hops >= request.snapshot.max_fallbacks {
         return [false; 2];
     }
-    let has = |way| !chain(request, way, &[attempt.target, asked], seen.iter().copied()).is_empty();
-    [has(Way::ContextWindow), has(Way::ContentPolicy)]
+    let has = |way| leads_on(request, way, &[attempt.target, asked], seen.iter().copied());
+    let context = has(Way::ContextWindow);
+    let content = match are_one(request, Way::ContextWindow, Way::ContentPolicy) {
+        true => context,
+        false => has(Way::ContentPolicy),
+    };
+    [context, content]
 }
 
 /// Where each class goes after an attempt, as far as that is not what it would do by itself.
