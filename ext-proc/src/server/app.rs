@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use attache_llm::contract::{Ask, AttemptReport, MASTER_KEY_HASH, UsageBatch, UsageRecord};
 use attache_llm::error::ApiError;
-use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
+use super::recent::Recent;
 use super::reconcile::Doubts;
 use super::reload::ReloadState;
 use super::router_state::RouterState;
@@ -23,9 +23,6 @@ use crate::limits::{Question, Tally};
 use crate::routing::{Explanation, Keys, Settled, SnapshotHandle, Verdict, decide, explain, observe, settle};
 use crate::store::{Counters, SpendRow, StoreError, UsageSum};
 
-/// Call ids remembered to tell a batch that Envoy sends again. A duplicate that is older is told by the database.
-const RECENT_CALLS: u64 = 200_000;
-const RECENT_FOR: Duration = Duration::from_secs(600);
 /// How long an acknowledgement waits for the counters: the batch is durable already.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a request whose budget has no counter waits for the spool. Rare: a counter lives as long as its window.
@@ -49,7 +46,8 @@ pub(super) struct App {
     pub(super) work: TaskTracker,
     /// Counters of budgets that may not be what the ledger says.
     pub(super) doubts: Doubts,
-    recent: Cache<String, ()>,
+    /// Tells a batch that Envoy sends again.
+    recent: Recent,
 }
 
 impl App {
@@ -78,7 +76,7 @@ impl App {
             draining: AtomicBool::new(false),
             work: TaskTracker::new(),
             doubts: Doubts::default(),
-            recent: Cache::builder().max_capacity(RECENT_CALLS).time_to_live(RECENT_FOR).build(),
+            recent: Recent::default(),
         })
     }
 
@@ -126,17 +124,16 @@ impl App {
 
     async fn take(self: Arc<Self>, records: Vec<UsageRecord>) -> Result<(), BooksError> {
         let all = records.len();
-        let new: Vec<UsageRecord> =
-            records.into_iter().filter(|r| !self.recent.contains_key(&r.call_id)).collect();
+        let mut new = records;
+        self.recent.retain_new(&mut new, |record| &record.call_id);
         self.metrics.usage(all, all - new.len());
         if new.is_empty() {
             return Ok(());
         }
         let rows = self.books.accept(&new).await?;
         self.metrics.prices.rows(&rows);
-        for record in &new {
-            self.recent.insert(record.call_id.clone(), ());
-        }
+        // Those without an id are told by their content, which the ledger has.
+        self.recent.remember(new.iter().map(|record| &*record.call_id).filter(|id| !id.is_empty()));
         let app = Arc::clone(&self);
         let settling = self.work.spawn(async move { app.settle(&new, &rows).await });
         // Slow counters must not keep Envoy from its acknowledgement: the rest settles behind it.

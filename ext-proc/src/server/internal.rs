@@ -118,10 +118,13 @@ struct Versioned {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8], version: impl FnOnce(&T) -> u32) -> Result<T, ApiError> {
-    let parsed = serde_json::from_slice::<T>(body);
+    // Once for the whole body, not for every text in it.
+    let text = std::str::from_utf8(body)
+        .map_err(|error| ApiError::invalid_request(format!("Invalid JSON payload: {error}"), None))?;
+    let parsed = serde_json::from_str::<T>(text);
     let theirs = match &parsed {
         Ok(message) => Some(version(message)),
-        Err(_) => serde_json::from_slice::<Versioned>(body).ok().map(|v| v.contract),
+        Err(_) => serde_json::from_str::<Versioned>(text).ok().map(|v| v.contract),
     };
     if let Some(theirs) = theirs.filter(|&theirs| theirs != contract::VERSION) {
         return Err(ApiError { status: 409, ..ApiError::version_mismatch(contract::VERSION, theirs) });

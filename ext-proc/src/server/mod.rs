@@ -30,6 +30,7 @@ mod listen;
 mod metrics;
 mod price_metrics;
 mod probe;
+mod recent;
 mod reconcile;
 mod reload;
 mod router_state;
