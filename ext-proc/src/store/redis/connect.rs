@@ -150,7 +150,7 @@ impl Target {
             Self::Sentinels(client) => {
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(CONNECT))
-                    .set_response_timeout(Some(CONNECT));
+                    .set_response_timeout(None);
                 let mut client = client.lock().await;
                 Connection::Primary(client.get_async_connection_with_config(&config).await?)
             }
@@ -305,6 +305,7 @@ fn manager(client: &Client) -> RedisResult<ConnectionManager> {
         // The next call tries again; waiting callers are not held up by a backoff.
         .set_number_of_retries(0)
         .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(CONNECT));
+        // Every call has a shorter deadline of its own: a second timer for each would never go off.
+        .set_response_timeout(None);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
