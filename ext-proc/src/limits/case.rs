@@ -1,5 +1,6 @@
 //! Where the limits of one request are found: own settings, shared budgets, defaults, entries by model and by tag.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use attache_llm::wildcard;
@@ -316,12 +317,12 @@ impl<'a> Case<'a> {
             return found.id.replace(SEPARATOR, ":");
         };
         let id = match entity.kind {
-            EntityKind::Key => entity.name.clone(),
-            _ => entity.id.replace(SEPARATOR, ":"),
+            EntityKind::Key => Cow::Borrowed(&*entity.name),
+            _ => Cow::Owned(entity.id.replace(SEPARATOR, ":")),
         };
         match &entity.alias {
-            Some(alias) => format!("{alias} ({id})"),
-            None => id,
+            Some(alias) => [alias, " (", &*id, ")"].concat(),
+            None => id.into_owned(),
         }
     }
 }

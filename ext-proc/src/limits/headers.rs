@@ -36,18 +36,18 @@ impl Bill {
     /// All of them with this request's own reservation.
     #[must_use]
     pub fn headers(&self, values: &[u64], now_ms: u64) -> Vec<(String, String)> {
-        let mut out = Vec::new();
         if self.lines.is_empty() {
-            return out;
+            return Vec::new();
         }
+        let mut out = Vec::with_capacity(16);
         for kind in ["requests", "tokens"] {
             let Some(found) = self.tightest(values, |line| line.dimension.limit_type() == kind) else {
                 continue;
             };
-            out.push((format!("x-ratelimit-limit-{kind}"), found.limit.to_string()));
-            out.push((format!("x-ratelimit-remaining-{kind}"), found.remaining.to_string()));
+            out.push((["x-ratelimit-limit-", kind].concat(), found.limit.to_string()));
+            out.push((["x-ratelimit-remaining-", kind].concat(), found.remaining.to_string()));
             let resets = found.line.resets_ms.map_or(0, |at| at.saturating_sub(now_ms));
-            out.push((format!("x-ratelimit-reset-{kind}"), duration(resets.div_ceil(1_000))));
+            out.push((["x-ratelimit-reset-", kind].concat(), duration(resets.div_ceil(1_000))));
         }
         self.per_entity(values, &mut out);
         self.of_key(values, &mut out);
@@ -74,8 +74,9 @@ impl Bill {
             let same = |other: &Line| (other.descriptor(), other.dimension.limit_type()) == name;
             let Some(found) = self.tightest(values, same) else { continue };
             let (descriptor, kind) = name;
-            out.push((format!("x-ratelimit-{descriptor}-limit-{kind}"), found.limit.to_string()));
-            out.push((format!("x-ratelimit-{descriptor}-remaining-{kind}"), found.remaining.to_string()));
+            let named = |what: &str| ["x-ratelimit-", descriptor, what, kind].concat();
+            out.push((named("-limit-"), found.limit.to_string()));
+            out.push((named("-remaining-"), found.remaining.to_string()));
         }
     }
 

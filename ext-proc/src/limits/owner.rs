@@ -1,10 +1,12 @@
 //! In whose name a request was made, and on which counters it is: all that is needed to settle and to attribute it later,
 //! on any replica.
 
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::order::{Dimension, Subject};
 use super::{DAY_TTL, MINUTE_TTL, Since, Tally, TokenKind};
@@ -340,18 +342,21 @@ impl Owner {
         if self.parts.is_empty() {
             return None;
         }
-        let mut out = format!("[{VERSION},{},{},[", self.minute, self.tokens as u8);
+        let mut out = String::with_capacity(64 + 32 * self.parts.len());
+        let _ = write!(out, "[{VERSION},{},{},[", self.minute, self.tokens as u8);
         for (at, part) in self.parts.iter().enumerate() {
             if at > 0 {
                 out.push(',');
             }
-            out.push_str(&format!("[\"{}\",", code(part.of)));
+            out.push_str("[\"");
+            out.push_str(code(part.of));
+            out.push_str("\",");
             quote(&part.id, &mut out);
             if part.mask != 0 {
-                out.push_str(&format!(",{}", part.mask));
+                let _ = write!(out, ",{}", part.mask);
             }
             if let Some(BudgetWindow { number, ttl_s }) = part.budget {
-                out.push_str(&format!(",{number},{ttl_s}"));
+                let _ = write!(out, ",{number},{ttl_s}");
             }
             out.push(']');
         }
@@ -362,35 +367,53 @@ impl Owner {
     /// Reads [`Self::encode`] back, of a request that `key` made. `None` for anything else.
     #[must_use]
     pub fn decode(text: &str, key: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        let [version, minute, tokens, parts] = value.as_array()?.as_slice() else { return None };
-        if version.as_u64()? != VERSION {
+        let (version, minute, tokens, parts): (u64, u64, u64, Vec<Part>) = serde_json::from_str(text).ok()?;
+        if version != VERSION || parts.len() > MAX_PARTS {
             return None;
         }
-        let tokens = match tokens.as_u64()? {
+        let tokens = match tokens {
             0 => TokenKind::Total,
             1 => TokenKind::Input,
             2 => TokenKind::Output,
             _ => return None,
         };
-        let parts = parts.as_array().filter(|parts| parts.len() <= MAX_PARTS)?;
-        let parts = parts.iter().map(decode_part).collect::<Option<Vec<_>>>()?;
-        Some(Self { minute: minute.as_u64()?, tokens, key: KeyId::Text(key.into()), parts })
+        Some(Self { minute, tokens, key: KeyId::Text(key.into()), parts })
     }
 }
 
-fn decode_part(value: &Value) -> Option<Part> {
-    let fields = value.as_array().filter(|fields| matches!(fields.len(), 2 | 3 | 5))?;
-    let of = subject(fields.first()?.as_str()?)?;
-    let id = fields.get(1)?.as_str()?.to_owned();
-    let mask = fields.get(2).map_or(Some(0), |mask| u8::try_from(mask.as_u64()?).ok())?;
-    let budget = match (fields.get(3), fields.get(4)) {
-        (Some(number), Some(ttl_s)) => {
-            Some(BudgetWindow { number: number.as_u64()?, ttl_s: ttl_s.as_u64()? })
+/// From an array of its code and id, perhaps its mask, perhaps its budget's window, too.
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(PartVisitor)
+    }
+}
+
+struct PartVisitor;
+
+impl<'de> Visitor<'de> for PartVisitor {
+    type Value = Part;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("2, 3 or 5 members")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Part, A::Error> {
+        let short = |length| A::Error::invalid_length(length, &self);
+        let code: &'de str = seq.next_element()?.ok_or_else(|| short(0))?;
+        let of = subject(code).ok_or_else(|| A::Error::custom("nobody's code"))?;
+        let id = seq.next_element()?.ok_or_else(|| short(1))?;
+        let mask = seq.next_element()?;
+        let mut budget = None;
+        if mask.is_some()
+            && let Some(number) = seq.next_element()?
+        {
+            budget = Some(BudgetWindow { number, ttl_s: seq.next_element()?.ok_or_else(|| short(4))? });
         }
-        _ => None,
-    };
-    Some(Part { of, id, mask, budget })
+        if budget.is_some() && seq.next_element::<IgnoredAny>()?.is_some() {
+            return Err(short(6));
+        }
+        Ok(Part { of, id, mask: mask.unwrap_or(0), budget })
+    }
 }
 
 /// Tokens as limits of all tokens count them.
@@ -407,7 +430,7 @@ fn base(of: Subject, id: &str, dimension: Dimension) -> Arc<str> {
         Subject::Of(kind) => kind.name(),
         Subject::KeyTag => "key_tag",
     };
-    Arc::from(format!("{kind}:{id}:{}", dimension.name()))
+    Arc::from([kind, id, dimension.name()].join(":"))
 }
 
 const CODES: [(Subject, &str); 12] = [
@@ -436,14 +459,24 @@ fn subject(code: &str) -> Option<Subject> {
 /// A JSON string in ASCII.
 fn quote(text: &str, out: &mut String) {
     out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
-        }
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.push_str(text);
+    } else {
+        text.chars().for_each(|c| quote_char(c, out));
     }
     out.push('"');
+}
+
+fn quote_char(c: char, out: &mut String) {
+    match c {
+        '"' | '\\' => out.extend(['\\', c]),
+        ' '..='~' => out.push(c),
+        _ => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
 }
 
 #[cfg(test)]
