@@ -24,6 +24,7 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 
 use crate::answer::{self, Answer, Flow, Head, Release};
 use crate::gate::{CALL_HEADER, CALL_PROPERTY};
+use crate::headers::Headers;
 use crate::host;
 use crate::outgoing::{self, MIRROR_HEADER, Outgoing, Whole};
 use crate::redirect::{self, STATUS_HEADER};
@@ -340,8 +341,8 @@ impl Adapter {
 }
 
 /// Seconds to wait as an upstream says it. A date is ignored: the two clocks may differ.
-fn retry_after(headers: &host::Headers) -> Option<u64> {
-    let number = |name: &str| host::find(headers, name).and_then(|value| value.trim().parse::<u64>().ok());
+fn retry_after(headers: &Headers) -> Option<u64> {
+    let number = |name: &str| headers.find(name).and_then(|value| value.trim().parse::<u64>().ok());
     number("retry-after").or_else(|| number("retry-after-ms").map(|ms| ms.div_ceil(1_000)))
 }
 
@@ -352,8 +353,8 @@ impl HttpContext for Adapter {
         let headers = host::headers(MapType::HttpRequestHeaders);
         // A copy is another stream and lacks the property, but has the name of its cluster; later attempts have only the
         // property. The first attempt of most requests needs neither question.
-        let sent = host::find(&headers, CALL_HEADER);
-        let may_be_copy = host::find(&headers, MIRROR_HEADER).is_some();
+        let sent = headers.find(CALL_HEADER);
+        let may_be_copy = headers.find(MIRROR_HEADER).is_some();
         let own = if may_be_copy || sent.is_none() { host::text(&[CALL_PROPERTY]) } else { None };
         self.mirrored = may_be_copy && own.is_none();
         self.call_id = own.or_else(|| sent.map(str::to_owned)).unwrap_or_default();
@@ -406,24 +407,24 @@ impl HttpContext for Adapter {
             return self.replan_headers();
         }
         let headers = host::headers(MAP);
-        self.status = host::find(&headers, ":status").and_then(|status| status.parse().ok()).unwrap_or(0);
+        self.status = headers.find(":status").and_then(|status| status.parse().ok()).unwrap_or(0);
         self.retry_after_s = retry_after(&headers);
-        for (name, _) in &headers {
-            if NOT_FOR_CLIENTS.contains(&name.as_str())
+        for (name, _) in headers.iter() {
+            if NOT_FOR_CLIENTS.contains(&name)
                 || RESPONSE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
             {
                 host::remove_header(MAP, name);
             }
         }
-        let encoding = host::find(&headers, "content-encoding").unwrap_or_default();
+        let encoding = headers.find("content-encoding").unwrap_or_default();
         let head = Head {
             status: self.status,
-            content_type: host::find(&headers, "content-type").unwrap_or_default(),
+            content_type: headers.find("content-type").unwrap_or_default(),
             encoded: !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"),
             end: end_of_stream,
         };
         let (mut answer, opening) = Answer::open(&head, self.options.clone(), std::mem::take(&mut self.back));
-        answer.set_error_type(host::find(&headers, "x-amzn-errortype"));
+        answer.set_error_type(headers.find("x-amzn-errortype"));
         let (outcome, status, retry_after_s) = (answer.outcome(), self.status, self.retry_after_s);
         let usage = answer.usage();
         self.answer = Some(answer);

@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::headers::Headers;
 use crate::keys::Hash;
 
 /// Longest key worth hashing, bytes.
@@ -35,10 +36,10 @@ pub enum Presented {
 
 /// Reads the key out of a request's headers (names in lower case).
 #[must_use]
-pub fn presented(headers: &[(String, Vec<u8>)], extra: Option<&str>) -> Presented {
+pub fn presented(headers: &Headers, extra: Option<&str>) -> Presented {
     let mut fallback = Presented::Missing;
     for name in extra.into_iter().chain(KEY_HEADERS) {
-        let Some((_, value)) = headers.iter().find(|(header, _)| header == name) else { continue };
+        let Some(value) = headers.value(name) else { continue };
         let Ok(value) = std::str::from_utf8(value) else {
             fallback = Presented::Malformed;
             continue;
@@ -67,16 +68,15 @@ pub fn presented(headers: &[(String, Vec<u8>)], extra: Option<&str>) -> Presente
 }
 
 /// Names in `sec-websocket-protocol`.
-fn subprotocols(headers: &[(String, Vec<u8>)]) -> impl Iterator<Item = &str> {
-    let sent = headers.iter().filter(|(name, _)| name == SUBPROTOCOLS);
-    let texts = sent.filter_map(|(_, value)| std::str::from_utf8(value).ok());
+fn subprotocols(headers: &Headers) -> impl Iterator<Item = &str> {
+    let texts = headers.values(SUBPROTOCOLS).filter_map(|value| std::str::from_utf8(value).ok());
     texts.flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty())
 }
 
 /// Takes off a WebSocket's headers what is for the gateway (`set` gets names with their new values): browsers can set no
 /// header but the list of protocols, and OpenAI lets them put the key there. Extensions are not asked for: compressed
 /// frames could not be read.
-pub fn strip_subprotocols(headers: &[(String, Vec<u8>)], mut set: impl FnMut(&str, Option<&str>)) {
+pub fn strip_subprotocols(headers: &Headers, mut set: impl FnMut(&str, Option<&str>)) {
     if !headers.iter().any(|(name, _)| name.starts_with("sec-websocket-")) {
         return;
     }
@@ -105,8 +105,8 @@ pub fn key_headers(extra: Option<&str>) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn headers(list: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
-        list.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+    fn headers(list: &[(&str, &str)]) -> Headers {
+        Headers::from(list)
     }
 
     fn hash_of(key: &str) -> Hash {
@@ -150,7 +150,7 @@ mod tests {
         let bad = headers(&[(SUBPROTOCOLS, "realtime, openai-insecure-api-key.nokey")]);
         assert_eq!(presented(&bad, None), Presented::Malformed);
 
-        let stripped = |sent: &[(String, Vec<u8>)]| {
+        let stripped = |sent: &Headers| {
             let mut set = Vec::new();
             strip_subprotocols(sent, |name, value| set.push((name.to_owned(), value.map(str::to_owned))));
             set
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_refused_and_do_not_panic() {
-        let odd = vec![("authorization".to_owned(), vec![0xff, 0xfe])];
+        let odd = Headers::from(&[("authorization", [0xff, 0xfe])][..]);
         assert_eq!(presented(&odd, None), Presented::Malformed);
         assert_eq!(presented(&headers(&[("authorization", "ключключключ")]), None), Presented::Malformed);
     }

@@ -16,42 +16,30 @@ const TIMEOUT_MS: u64 = 1_000;
 const OVERDUE_GRACE_MS: u64 = 500;
 
 /// Sends what is queued. `sent` learns of each call by its token.
-pub fn send(own: u32, mut sent: impl FnMut(u32, u64)) {
+pub fn send(mut sent: impl FnMut(u32, u64)) {
     while let Some(Some((flight, body))) = vm::with(|vm| vm.questions.next_call(host::now_ms())) {
         match host::post(DECIDE_PATH, &body, TIMEOUT_MS) {
             Some(token) => sent(token, flight),
-            None => answered(own, flight, Err(503)),
+            None => answered(flight, Err(503)),
         }
     }
 }
 
 /// A call ended: with decisions, or with the status that its requests are refused with.
-pub fn answered(own: u32, flight: u64, answer: Result<Vec<Decided>, u16>) {
-    let waiters = vm::with(|vm| vm.questions.answered(flight)).unwrap_or_default();
-    let mut decided = match answer {
-        // Another number of answers cannot be matched to the questions.
-        Ok(decided) if decided.len() == waiters.len() => decided.into_iter(),
-        Ok(_) => return refuse_all(own, &waiters, 503),
-        Err(status) => return refuse_all(own, &waiters, status),
-    };
-    for waiter in &waiters {
-        if let Some(decided) = decided.next() {
-            conclude(own, waiter, Ok(decided));
-        }
-    }
+pub fn answered(flight: u64, answer: Result<Vec<Decided>, u16>) {
+    vm::with(|vm| {
+        let waiters = vm.questions.answered(flight);
+        vm.due.decided(waiters, answer);
+    });
 }
 
 /// Refuses requests whose call should have ended long ago.
-pub fn give_up(own: u32) {
+pub fn give_up() {
     let limit_ms = TIMEOUT_MS.saturating_add(OVERDUE_GRACE_MS);
-    let waiters = vm::with(|vm| vm.questions.overdue(limit_ms, host::now_ms())).unwrap_or_default();
-    refuse_all(own, &waiters, 503);
-}
-
-fn refuse_all(own: u32, waiters: &[Waiter], status: u16) {
-    for waiter in waiters {
-        conclude(own, waiter, Err(status));
-    }
+    vm::with(|vm| {
+        let waiters = vm.questions.overdue(limit_ms, host::now_ms());
+        vm.due.decided(waiters, Err(503));
+    });
 }
 
 /// What a request is told that still waits.
@@ -62,16 +50,23 @@ enum Word {
     Away(u16),
 }
 
-fn conclude(own: u32, waiter: &Waiter, answer: Result<Decided, u16>) {
+/// Tells one request. Is it resumed, or answered?
+pub fn conclude(own: u32, waiter: &Waiter, answer: Result<Decided, u16>) -> bool {
     let word = vm::with(|vm| match vm.questions.take_left(&waiter.call_id) {
         Some(left) => Err((left, answer)),
         None => Ok(take_over(vm, waiter, answer)),
     });
     match word {
-        Some(Ok(Some(word))) => host::on_behalf_of(waiter.context, own, || tell(word)),
-        Some(Err(((request, ending), answer))) => close(request, &ending, answer),
+        Some(Ok(Some(word))) => {
+            host::on_behalf_of(waiter.context, own, || tell(word));
+            true
+        }
+        Some(Err(((request, ending), answer))) => {
+            close(request, &ending, answer);
+            false
+        }
         // It ended before its question was sent, or state is busy.
-        Some(Ok(None)) | None => {}
+        Some(Ok(None)) | None => false,
     }
 }
 

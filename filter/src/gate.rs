@@ -29,6 +29,7 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 use serde_json::value::RawValue;
 
 use crate::auth::{self, Presented};
+use crate::headers::Headers;
 use crate::host;
 use crate::identity;
 use crate::intake::{self, Asked, Intake, Key, Looked, Step};
@@ -134,11 +135,11 @@ impl Gate {
     /// Judges the headers: what is asked for, and by whom.
     fn judge(
         &mut self,
-        headers: &host::Headers,
+        headers: &Headers,
         path: &str,
         parsed: Option<&ParsedPath>,
     ) -> Result<Key, ApiError> {
-        let method = host::find(headers, ":method").unwrap_or_default();
+        let method = headers.find(":method").unwrap_or_default();
         let Some(parsed) = parsed else { return Err(ApiError::unknown_route(method, path)) };
         if !parsed.methods().contains(&method) {
             return Err(ApiError::method_not_allowed(method, parsed.methods()));
@@ -152,8 +153,8 @@ impl Gate {
 
     /// May a refusal wait until the client has sent its body? Not when the client asked before sending it, and not
     /// when it is far too large.
-    fn can_wait(&self, headers: &host::Headers) -> bool {
-        host::find(headers, "expect").is_none() && declared_length(headers) <= self.drop_limit()
+    fn can_wait(&self, headers: &Headers) -> bool {
+        headers.find("expect").is_none() && declared_length(headers) <= self.drop_limit()
     }
 
     /// Body bytes of a refused request that are read and thrown away, so that the client gets to see the reply.
@@ -163,7 +164,7 @@ impl Gate {
 
     /// Finds the key, or who the caller is without one, and what is known of it. A miss joins the queue of lookups and
     /// wakes the root. A key that was sent wins, a bad one too.
-    fn authenticate(&mut self, headers: &host::Headers) -> Result<Key, ApiError> {
+    fn authenticate(&mut self, headers: &Headers) -> Result<Key, ApiError> {
         let asked = match auth::presented(headers, self.config.key_header.as_deref()) {
             Presented::Key(hash) => Ok(Asked::key(hash)),
             Presented::Missing => Asked::identities(identity::candidates(&self.config, &Peer { headers }))
@@ -318,7 +319,9 @@ fn put(context: u32, ask: &Ask) -> Next {
 
 /// Goes on with a request that waited for a lookup. Called by the root, with `context` as the effective one: this is
 /// why a waiting request lives in [`Vm::intakes`] and not in its context, which the SDK does not let another reach.
-pub fn key_decided(context: u32, looked: &Looked) {
+///
+/// Is the request resumed, or answered?
+pub fn key_decided(context: u32, looked: &Looked) -> bool {
     let now_ms = host::now_ms();
     let call_id = vm::with(|vm| {
         let intake = vm.intakes.get_mut(&context)?;
@@ -335,7 +338,7 @@ pub fn key_decided(context: u32, looked: &Looked) {
     });
     match advance(context) {
         // The root, which is here, sends questions when it is done with keys.
-        Next::Wait | Next::Ask(_) => {}
+        Next::Wait | Next::Ask(_) => return false,
         Next::Refuse(error) => {
             let (call_id, shape) = call_id.flatten().unwrap_or_default();
             host::send_error(&error, &call_id, shape);
@@ -344,6 +347,7 @@ pub fn key_decided(context: u32, looked: &Looked) {
             let _ = hostcalls::resume_http_request();
         }
     }
+    true
 }
 
 impl Context for Gate {}
@@ -357,7 +361,7 @@ impl HttpContext for Gate {
         for (name, _) in headers.iter().filter(|(name, _)| ours(name)) {
             host::remove_header(MAP, name);
         }
-        let sent = host::find(&headers, ":path").unwrap_or_default();
+        let sent = headers.find(":path").unwrap_or_default();
         let redirected = redirect::split(sent);
         if let Some((path, call_id)) = &redirected {
             if let Some(action) = self.next_pass(call_id) {
@@ -372,7 +376,7 @@ impl HttpContext for Gate {
         }
         self.ours = true;
         self.shape = path::error_shape(path_asked);
-        self.request_id = host::find(&headers, "x-request-id").unwrap_or_default().to_owned();
+        self.request_id = headers.find("x-request-id").unwrap_or_default().to_owned();
         let now_us = host::now_us();
         self.call_id = vm::with(|vm| vm.ids.next(now_us, self.request_id.as_bytes())).unwrap_or_default();
         let judged = self.judge(&headers, path_asked, parsed.as_ref());
@@ -388,11 +392,11 @@ impl HttpContext for Gate {
         });
         let own = self.config.user_headers.iter().map(String::as_str).chain(["cookie"]);
         for name in auth::key_headers(self.config.key_header.as_deref()).chain(own) {
-            if headers.iter().any(|(header, _)| header == name) {
+            if headers.has(name) {
                 host::remove_header(MAP, name);
             }
         }
-        let text = |name: &str| host::find(&headers, name).unwrap_or_default().to_owned();
+        let text = |name: &str| headers.find(name).unwrap_or_default().to_owned();
         let intake = Intake {
             call_id: self.call_id.clone(),
             request_id: self.request_id.clone(),
@@ -404,7 +408,7 @@ impl HttpContext for Gate {
                 path: path_asked.to_owned(),
                 authority: text(":authority"),
                 scheme: text(":scheme"),
-                beta: host::find(&headers, BETA_HEADER).map(str::to_owned),
+                beta: headers.find(BETA_HEADER).map(str::to_owned),
             },
             wishes: wished(&headers),
             end_user: end_user(&headers, &self.config.user_headers),

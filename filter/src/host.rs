@@ -11,13 +11,11 @@ use attache_llm::error::{ApiError, ErrorShape};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType};
 
+use crate::abi;
+use crate::headers::Headers;
 use crate::ids::SharedCounter;
-use crate::local_reply;
 use crate::reply;
 use crate::stats::Meter;
-
-/// All headers of one map, as Envoy sends them: names in lower case, values as bytes.
-pub type Headers = Vec<(String, Vec<u8>)>;
 
 /// Unix time, nanoseconds. (`std::time` panics on wasm32-unknown-unknown.)
 #[must_use]
@@ -51,21 +49,7 @@ pub fn error(message: &str) {
 
 #[must_use]
 pub fn headers(map: MapType) -> Headers {
-    hostcalls::get_map_bytes(map).unwrap_or_default()
-}
-
-/// Value of a header among those read already, as text.
-#[must_use]
-pub fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
-}
-
-/// Is this header there once, with this value? (Envoy joins a second value to the first for the names it knows only; for the
-/// others it stays one that a client could slip past.)
-#[must_use]
-pub fn is_only(headers: &Headers, name: &str, value: &str) -> bool {
-    let mut values = headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.as_slice());
-    values.next() == Some(value.as_bytes()) && values.next().is_none()
+    abi::headers(map)
 }
 
 /// One header as text; `None` when absent or not UTF-8.
@@ -135,8 +119,8 @@ pub fn send_error(error: &ApiError, call_id: &str, shape: ErrorShape) {
 /// The sidecar's reply in place of an answer. Its `details` are for the access log and the usage record.
 pub fn send_reply(status: u16, headers: &[(String, String)], body: &[u8], details: &str) {
     set_header(MapType::HttpRequestHeaders, attache_llm::contract::REPLY_HEADER, "1");
-    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    local_reply::send(u32::from(status), headers, body, details);
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    abi::send_reply(u32::from(status), &headers, body, details);
 }
 
 /// Nobody decided: Envoy's local_reply_config has the words, as for an ext_proc that does not answer.
@@ -223,21 +207,5 @@ impl Meter for EnvoyMeter {
 
     fn record(&self, id: u32, value: u64) {
         let _ = hostcalls::record_metric(id, value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_value_is_another_one() {
-        let headers: Headers = [("a", "1"), ("b", "1"), ("b", "2"), ("c", "1"), ("c", "1")]
-            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
-            .into();
-        assert!(is_only(&headers, "a", "1"));
-        for (name, value) in [("a", "2"), ("b", "1"), ("b", "2"), ("c", "1"), ("d", "1"), ("d", "")] {
-            assert!(!is_only(&headers, name, value), "{name}: {value}");
-        }
     }
 }

@@ -24,8 +24,8 @@
 //! With `attache envoy --decisions ext-proc` the question is a header (x-attache-ask) and Envoy's ext_proc asks; plan, note
 //! and walk are dynamic metadata then.
 //!
-//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `questions`, `walk` and `answer` know nothing
-//! of Envoy and are tested natively. `host`, `local_reply`, `peer`, `vm`, `root`, `deciding`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
+//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `questions`, `due`, `walk` and `answer` know nothing
+//! of Envoy and are tested natively. `host`, `abi`, `peer`, `vm`, `root`, `deciding`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
 //! them.
 //!
 //! A panic costs the worker its key table and its unsent usage, so nothing here may panic; where the SDK would,
@@ -41,19 +41,21 @@
     )
 )]
 
+mod abi;
 pub mod adapter;
 pub mod answer;
 pub mod auth;
 pub mod bounded;
 pub mod deciding;
+pub mod due;
 pub mod finish;
 pub mod gate;
+pub mod headers;
 pub mod host;
 pub mod identity;
 pub mod ids;
 pub mod intake;
 pub mod keys;
-mod local_reply;
 pub mod outgoing;
 pub mod peer;
 pub mod questions;

@@ -15,6 +15,7 @@ use attache_llm::wildcard;
 use proxy_wasm::types::MapType;
 
 use crate::auth::KEY_HEADERS;
+use crate::headers::Headers;
 use crate::host;
 use crate::requests::{Request, Target};
 
@@ -74,10 +75,10 @@ impl Outgoing {
     /// Sets the headers that differ from deployment to deployment.
     ///
     /// `now`: the request's headers as they are. What is right already is left alone.
-    pub fn set_headers(&self, now: &host::Headers) {
+    pub fn set_headers(&self, now: &Headers) {
         let set = |name: &str, value: &str| {
             let taken_off = self.stale.iter().any(|stale| stale.eq_ignore_ascii_case(name));
-            if taken_off || !host::is_only(now, name, value) {
+            if taken_off || !now.is_only(name, value) {
                 host::set_header(MapType::HttpRequestHeaders, name, value);
             }
         };
@@ -245,14 +246,14 @@ fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
 /// Takes off what no upstream may see. The router looks for the name of the cluster that gets a copy only after this
 /// filter saw the headers of the first attempt, so that one stays until the body comes: returns whether it is there.
 #[must_use]
-pub fn strip(headers: &host::Headers, stale: &[String], copy: bool) -> bool {
+pub fn strip(headers: &Headers, stale: &[String], copy: bool) -> bool {
     let mut copied = false;
-    for (name, _) in headers {
+    for (name, _) in headers.iter() {
         if name == MIRROR_HEADER && !copy {
             copied = true;
             continue;
         }
-        let private = PRIVATE.contains(&name.as_str()) || KEY_HEADERS.contains(&name.as_str());
+        let private = PRIVATE.contains(&name) || KEY_HEADERS.contains(&name);
         if private
             || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
             || stale.iter().any(|stale| stale.eq_ignore_ascii_case(name))

@@ -1,6 +1,7 @@
 //! What Envoy says of the caller of the current request.
 
-use crate::host::{self, Headers};
+use crate::headers::Headers;
+use crate::host;
 use crate::identity::Facts;
 
 /// Header by which proxies tell of their client's certificate.
@@ -20,8 +21,7 @@ impl Facts for Peer<'_> {
 
     fn forwarded(&self) -> Option<String> {
         // Several headers of the name are one list.
-        let parts: Vec<_> = self.headers.iter().filter(|(name, _)| name == XFCC).collect();
-        let texts: Option<Vec<_>> = parts.iter().map(|(_, value)| std::str::from_utf8(value).ok()).collect();
+        let texts: Option<Vec<_>> = self.headers.values(XFCC).map(|value| std::str::from_utf8(value).ok()).collect();
         texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
     }
 

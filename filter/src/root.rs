@@ -15,6 +15,7 @@ use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::adapter::Adapter;
 use crate::deciding;
+use crate::due::{AT_ONCE, Due};
 use crate::finish;
 use crate::gate::{self, Gate};
 use crate::host;
@@ -99,9 +100,37 @@ impl GateRoot {
 
     fn send_questions(&mut self) {
         let calls = &mut self.calls;
-        deciding::send(self.context, |token, flight| {
+        deciding::send(|token, flight| {
             calls.insert(token, Call::Decide(flight));
         });
+    }
+
+    /// What is there to do for requests that wait: tells some of those that need not, and asks for the others.
+    fn serve(&mut self) {
+        self.send_lookups();
+        let mut resumed = 0_usize;
+        while resumed < AT_ONCE
+            && let Some(Some(due)) = vm::with(|vm| vm.due.next())
+        {
+            resumed = resumed.saturating_add(usize::from(self.tell(due)));
+        }
+        self.send_questions();
+        // Also of calls that could not be made.
+        if vm::with(|vm| !vm.due.is_empty()) == Some(true) {
+            let _ = hostcalls::enqueue_shared_queue(self.queue, Some(b"1"));
+        }
+    }
+
+    /// Tells one request. Is it resumed, or answered?
+    fn tell(&self, due: Due) -> bool {
+        match due {
+            Due::Key { context, looked } => {
+                let mut resumed = false;
+                host::on_behalf_of(context, self.context, || resumed = gate::key_decided(context, &looked));
+                resumed
+            }
+            Due::Decision { waiter, answer } => deciding::conclude(self.context, &waiter, answer),
+        }
     }
 
     fn decided(&mut self, flight: u64, status: u16, body: &[u8]) {
@@ -109,31 +138,30 @@ impl GateRoot {
         self.reached(answer.as_ref().err());
         // Envoy says 504 for a sidecar that takes too long, as it does for ext_proc.
         let refused = if status == 504 { 504 } else { 503 };
-        deciding::answered(self.context, flight, answer.map(|answer| answer.decisions).map_err(|_| refused));
+        deciding::answered(flight, answer.map(|answer| answer.decisions).map_err(|_| refused));
     }
 
     fn lookup_done(&mut self, hash: &Hash, answer: Result<Option<KeyRecord>, String>) {
         let now_ms = host::now_ms();
         self.reached(answer.as_ref().err());
-        let decided = vm::with(|vm| match answer {
-            Ok(answer) => {
-                let looked = answer.clone().map_or(Looked::Nobody, |record| Looked::Up(Rc::new(record)));
-                (vm.keys.answered(hash, answer, now_ms), looked)
-            }
-            Err(why) => {
-                let waiters = vm.keys.failed(hash, now_ms);
-                // A key known from before goes on while nobody can be asked.
-                let looked = match vm.keys.find(hash, now_ms) {
-                    Known::Record(record) => Looked::Up(record),
-                    Known::Nobody | Known::Ask => Looked::Failed(why),
-                };
-                (waiters, looked)
-            }
+        vm::with(|vm| {
+            let (waiters, looked) = match answer {
+                Ok(answer) => {
+                    let looked = answer.clone().map_or(Looked::Nobody, |record| Looked::Up(Rc::new(record)));
+                    (vm.keys.answered(hash, answer, now_ms), looked)
+                }
+                Err(why) => {
+                    let waiters = vm.keys.failed(hash, now_ms);
+                    // A key known from before goes on while nobody can be asked.
+                    let looked = match vm.keys.find(hash, now_ms) {
+                        Known::Record(record) => Looked::Up(record),
+                        Known::Nobody | Known::Ask => Looked::Failed(why),
+                    };
+                    (waiters, looked)
+                }
+            };
+            vm.due.looked_up(waiters, looked);
         });
-        let Some((waiters, looked)) = decided else { return };
-        for waiter in waiters {
-            host::on_behalf_of(waiter, self.context, || gate::key_decided(waiter, &looked));
-        }
     }
 
     fn changes_done(&mut self, status: u16, body: &[u8]) {
@@ -254,10 +282,12 @@ impl Context for GateRoot {
                 let answer =
                     parse::<KeyAnswer>(status, &body, |answer| answer.contract).map(|answer| answer.key);
                 self.lookup_done(&hash, answer);
-                self.send_lookups();
-                self.send_questions();
+                self.serve();
             }
-            Call::Decide(flight) => self.decided(flight, status, &body),
+            Call::Decide(flight) => {
+                self.decided(flight, status, &body);
+                self.serve();
+            }
             Call::Changes => self.changes_done(status, &body),
             Call::Usage => {
                 self.usage_done(status, &body);
@@ -325,26 +355,21 @@ impl RootContext for GateRoot {
         self.send_usage(now_ms);
         self.poll_changes(now_ms);
         let limit_ms = self.config.lookup_timeout_ms.saturating_add(OVERDUE_GRACE_MS);
-        let overdue = vm::with(|vm| {
+        vm::with(|vm| {
             let pending = vm.usage.len() as u64;
             vm.stats.usage_pending(pending);
-            vm.keys.overdue(limit_ms, now_ms)
+            let overdue = vm.keys.overdue(limit_ms, now_ms);
+            vm.due.looked_up(overdue, Looked::Failed("the lookup was lost".into()));
         });
         self.close_lost();
-        let lost = Looked::Failed("the lookup was lost".into());
-        for waiter in overdue.unwrap_or_default() {
-            host::on_behalf_of(waiter, self.context, || gate::key_decided(waiter, &lost));
-        }
-        self.send_lookups();
-        deciding::give_up(self.context);
-        self.send_questions();
+        deciding::give_up();
+        self.serve();
     }
 
     /// A request waits for a key or a decision, or a whole usage batch does.
     fn on_queue_ready(&mut self, queue: u32) {
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
-        self.send_lookups();
-        self.send_questions();
+        self.serve();
         // Only a whole one: requests wake this root all the time, and a batch is for many.
         if vm::with(|vm| vm.usage.is_full_batch()) == Some(true) {
             self.send_usage(host::now_ms());

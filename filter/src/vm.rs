@@ -11,6 +11,7 @@ use std::rc::Rc;
 use attache_llm::contract::{DeploymentMeta, GateConfig};
 use serde::Deserialize;
 
+use crate::due::Dues;
 use crate::host::{self, EnvoyMeter, VmCounter};
 use crate::ids::{self, CallIds};
 use crate::intake::Intake;
@@ -53,6 +54,8 @@ pub struct Vm {
     pub intakes: HashMap<u32, Intake>,
     /// What waits for a decision.
     pub questions: Questions,
+    /// What waits no longer.
+    pub due: Dues,
     /// Requests that went on, by call id.
     pub requests: HashMap<String, Request>,
     /// Deployments by cluster, with the text they were parsed from.
@@ -89,6 +92,7 @@ impl Vm {
             room: Room::new(MAX_HELD),
             intakes: HashMap::new(),
             questions: Questions::default(),
+            due: Dues::default(),
             requests: HashMap::new(),
             deployments: HashMap::new(),
             between: Vec::new(),

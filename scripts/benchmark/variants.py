@@ -77,8 +77,10 @@ class Gateway(Variant):
     def __init__(self, name, title, config, folder, provider, environment=None, ready_seconds=30):
         super().__init__()
         self.name, self.title = name, title
+        # The others write none either.
+        flags = ["--access-log", "off"]
         self.stack = Stack(config, folder, provider=provider, concurrency=1, environment=environment,
-                           ready_seconds=ready_seconds)
+                           ready_seconds=ready_seconds, envoy_flags=flags)
         self.stack.__enter__()
         self.listen = self.stack.listen
         self.processes = {"Envoy": self.stack.envoy, "sidecar": self.stack.sidecar}

@@ -38,6 +38,9 @@ pub(super) struct Envoy {
     /// `ext-proc`, one gRPC stream per request, for Envoys whose filters somebody else chooses.
     #[arg(long, value_enum, default_value_t = Ask::Batched)]
     decisions: Ask,
+    /// Access log on standard output: a line of `json` per request, or `off`. The ledger has every request in either case.
+    #[arg(long, value_enum, default_value_t = AccessLog::Json)]
+    access_log: AccessLog,
     /// Believe `x-forwarded-client-cert`. Only where nobody but a proxy that checks certificates can reach the listener:
     /// whoever can, may call himself anything.
     #[arg(long)]
@@ -49,6 +52,12 @@ pub(super) struct Envoy {
 enum Ask {
     Batched,
     ExtProc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AccessLog {
+    Json,
+    Off,
 }
 
 /// TLS of the public listener.
@@ -134,6 +143,7 @@ impl Envoy {
             },
             tls: self.tls.options()?,
             tokens: self.tokens.options()?,
+            access_log: self.access_log == AccessLog::Json,
             // Envoy's own bounds must not be shorter than what the sidecar may set per request.
             stall_timeout: defaults.stall_timeout.max(longest),
             request_timeout: defaults.request_timeout.max(longest),

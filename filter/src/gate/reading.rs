@@ -6,7 +6,8 @@ use attache_llm::scan::{BodyScan, FormScan, ScanLimits, Scanned, multipart};
 use attache_llm::wishes;
 use proxy_wasm::types::BufferType;
 
-use crate::host::{self, Headers};
+use crate::headers::Headers;
+use crate::host;
 
 /// LiteLLM's header for the model of a request about files and batches.
 const MODEL_HEADER: &str = "x-litellm-model";
@@ -37,20 +38,20 @@ impl Reading {
         use Endpoint::{AudioTranscriptions, AudioTranslations, Files, ImagesEdits, ImagesVariations};
         let endpoint = parsed.endpoint;
         if endpoint == Endpoint::Realtime {
-            let upgrade = host::find(headers, "upgrade").unwrap_or_default();
+            let upgrade = headers.find("upgrade").unwrap_or_default();
             if upgrade.eq_ignore_ascii_case("websocket") {
                 return Ok(Self::Session);
             }
             let message = "This endpoint is a WebSocket: the request must ask for that upgrade (HTTP/1.1).";
             return Err(ApiError::invalid_request(message, Some("upgrade")));
         }
-        if host::find(headers, ":method") != Some("POST") || !parsed.rest.is_empty() {
+        if headers.find(":method") != Some("POST") || !parsed.rest.is_empty() {
             return Ok(Self::Opaque);
         }
         let unnamed = endpoint.is_stored();
         let takes_forms = [AudioTranscriptions, AudioTranslations, Files, ImagesEdits, ImagesVariations]
             .contains(&endpoint);
-        let kind = host::find(headers, "content-type").unwrap_or_default();
+        let kind = headers.find("content-type").unwrap_or_default();
         match multipart::boundary(kind).filter(|_| takes_forms) {
             Some(Some(boundary)) => Ok(Self::Form { boundary, unnamed }),
             Some(None) => {
@@ -105,25 +106,25 @@ pub(super) fn model_beside_body(headers: &Headers, path: &str, parsed: &ParsedPa
     if !parsed.endpoint.is_stored() && parsed.endpoint != Endpoint::Realtime {
         return None;
     }
-    let header = host::find(headers, MODEL_HEADER).map(str::trim).filter(|name| !name.is_empty());
+    let header = headers.find(MODEL_HEADER).map(str::trim).filter(|name| !name.is_empty());
     header.map(str::to_owned).or_else(|| path::model_of_query(path).0)
 }
 
 /// `content-length`; 0 when the body is chunked.
 pub(super) fn declared_length(headers: &Headers) -> u64 {
-    host::find(headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
+    headers.find("content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 /// Values of the headers that speak to the gateway.
 pub(super) fn wished(headers: &Headers) -> Vec<(String, String)> {
-    let found = wishes::HEADERS.iter().filter_map(|name| Some((*name, host::find(headers, name)?)));
+    let found = wishes::HEADERS.iter().filter_map(|name| Some((*name, headers.find(name)?)));
     found.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// The header that names the end user.
 pub(super) fn end_user(headers: &Headers, more: &[String]) -> Option<(String, String)> {
     let names = wishes::END_USER_HEADERS.into_iter().chain(more.iter().map(String::as_str));
-    let said = |name: &str| host::find(headers, name).map(str::trim).filter(|value| !value.is_empty());
+    let said = |name: &str| headers.find(name).map(str::trim).filter(|value| !value.is_empty());
     names.into_iter().find_map(|name| Some((name.to_owned(), said(name)?.to_owned())))
 }
 
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     fn headers(list: &[(&str, &str)]) -> Headers {
-        list.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+        Headers::from(list)
     }
 
     fn reading(method: &str, path: &str, more: &[(&str, &str)]) -> Result<Reading, ApiError> {

@@ -9,6 +9,7 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 
 use super::Gate;
 use crate::answer;
+use crate::headers::Headers;
 use crate::host;
 use crate::redirect::STATUS_HEADER;
 use crate::said::Answered;
@@ -17,15 +18,15 @@ use crate::vm;
 impl Gate {
     /// Puts the answer right that Envoy sends on: the adapter may have changed its status so that Envoy tries again,
     /// and where no attempt is behind it, the last error of a provider says more.
-    pub(super) fn last_error(&mut self, headers: &host::Headers) {
+    pub(super) fn last_error(&mut self, headers: &Headers) {
         const MAP: MapType = MapType::HttpResponseHeaders;
-        if let Some(status) = host::find(headers, STATUS_HEADER) {
+        if let Some(status) = headers.find(STATUS_HEADER) {
             host::set_header(MAP, ":status", status);
             host::remove_header(MAP, "location");
             return;
         }
         let status =
-            host::find(headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+            headers.find(":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
         let from_upstream = status < 400
             || host::text(&["response", "code_details"]).is_some_and(|details| details == "via_upstream");
         let kept =
@@ -48,7 +49,7 @@ impl Gate {
     pub(super) fn give_body(&mut self) -> bool {
         let headers = host::headers(MapType::HttpResponseHeaders);
         let status =
-            host::find(&headers, ":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+            headers.find(":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
         if status < 400 || self.body_given {
             return false;
         }
@@ -57,7 +58,7 @@ impl Gate {
         let own = |name: &str| name.starts_with(':') || matches!(name, "content-length" | "content-type");
         let kept = headers.iter().filter(|(name, _)| !own(name));
         let mut reply: Vec<(&str, &str)> = kept
-            .filter_map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value).ok()?)))
+            .filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?)))
             .collect();
         reply.push(("content-type", "application/json"));
         // No reply marker here: the request's headers are out of reach by now, and the SDK panics on the attempt.
@@ -97,9 +98,9 @@ impl Gate {
         Action::Continue
     }
 
-    pub(super) fn answer_headers(&mut self, headers: &host::Headers) {
+    pub(super) fn answer_headers(&mut self, headers: &Headers) {
         const MAP: MapType = MapType::HttpResponseHeaders;
-        for (name, _) in headers {
+        for (name, _) in headers.iter() {
             let internal =
                 name.starts_with("x-envoy-") || name.starts_with(HEADER_PREFIX) || name == "set-cookie";
             if internal {
@@ -107,8 +108,8 @@ impl Gate {
             }
         }
         // Envoy has set its own where the provider has none.
-        if !host::is_only(headers, "x-request-id", &self.request_id) {
-            let theirs = host::find(headers, "x-request-id").filter(|theirs| *theirs != self.request_id);
+        if !headers.is_only("x-request-id", &self.request_id) {
+            let theirs = headers.find("x-request-id").filter(|theirs| *theirs != self.request_id);
             if let Some(theirs) = theirs {
                 host::set_header(MAP, "llm_provider-x-request-id", theirs);
             }
@@ -140,9 +141,9 @@ impl Gate {
     }
 
     /// Begins to keep the answer, where what is asked is kept.
-    pub(super) fn answer_words(&self, headers: &host::Headers) -> Option<Answered> {
-        let kind = host::find(headers, "content-type").unwrap_or_default();
-        let encoding = host::find(headers, "content-encoding").unwrap_or_default();
+    pub(super) fn answer_words(&self, headers: &Headers) -> Option<Answered> {
+        let kind = headers.find("content-type").unwrap_or_default();
+        let encoding = headers.find("content-encoding").unwrap_or_default();
         let encoded = !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity");
         vm::with(|vm| {
             vm.requests.get(&self.call_id)?.asked.as_ref()?;

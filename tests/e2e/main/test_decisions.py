@@ -3,6 +3,7 @@ the ledger see no difference. Everything else in the suites runs with the defaul
 
 import collections
 import json
+import resource
 import signal
 import socket
 import threading
@@ -48,6 +49,13 @@ def paused(asked):
     yield Paused
     asked.stack.sidecar.child.send_signal(signal.SIGCONT)
     wait_for("service", lambda: asked.post().status_code == 200, 10)
+
+
+def known_everywhere(gateway, key):
+    """Asks often enough, by connections of their own, for every worker to know the key."""
+    for _ in range(16):
+        with httpx.Client(base_url=gateway.url, timeout=30, trust_env=False) as client:
+            assert gateway.post(chat(max_tokens=100), key=key, client=client).status_code == 200
 
 
 def names(gateway, mark):
@@ -160,13 +168,46 @@ def test_many_at_once_share_calls(asked):
     assert 100 < questions and calls < questions, (questions, calls)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_many_that_wait_for_one_key_are_told_at_once(asked, known):
+    """Envoy puts each request that is resumed on the stack of the one before, and a VM has room for some three hundred."""
+    count = 1200
+    key = asked.key() if known else "sk-nobody-has-this-key-0003"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4 * count), hard))
+    virtual_machines = asked.stack.stats("wasm.envoy.wasm.runtime")
+    clients = [open_client(asked) for _ in range(count)]
+    asked.stack.sidecar.child.send_signal(signal.SIGSTOP)
+    try:
+        for client in clients:
+            client.sendall(raw_request(key))
+        time.sleep(0.2)
+    finally:
+        asked.stack.sidecar.child.send_signal(signal.SIGCONT)
+    statuses = collections.Counter()
+    for client in clients:
+        with client:
+            client.settimeout(15)
+            statuses[client.recv(12).decode()[9:]] += 1
+    assert statuses == {"200" if known else "401": count}
+    assert asked.stack.stats("wasm.envoy.wasm.runtime") == virtual_machines
+
+
+def open_client(gateway):
+    host, port = gateway.stack.listen.split(":")
+    return socket.create_connection((host, int(port)))
+
+
+def raw_request(key):
+    body = json.dumps(chat(max_tokens=100)).encode()
+    return (f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n").encode() + body
+
+
 def leave(gateway, key):
     """A request whose client hangs up while the sidecar is asked."""
-    body = json.dumps(chat(max_tokens=100)).encode()
-    host, port = gateway.stack.listen.split(":")
-    with socket.create_connection((host, int(port))) as client:
-        client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n"
-                       f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+    with open_client(gateway) as client:
+        client.sendall(raw_request(key))
         time.sleep(0.2)
 
 
@@ -176,10 +217,7 @@ def test_a_client_that_leaves_gets_its_reservation_back(asked, paused):
         pytest.skip("a stream that is reset as it is answered leaves its reservation to the lease")
     key = asked.key(rpm_limit=40, tpm_limit=10_000, max_parallel_requests=4)
     fresh_minute(20)
-    for _ in range(8):
-        # Connections of their own: every worker knows the key.
-        with httpx.Client(base_url=asked.url, timeout=30, trust_env=False) as client:
-            assert asked.post(chat(max_tokens=100), key=key, client=client).status_code == 200
+    known_everywhere(asked, key)
     seen = []
 
     def post():
@@ -217,7 +255,7 @@ def test_no_answer_in_time(asked, paused):
 
 def test_nobody_to_ask(asked):
     """Refused at once, in words and shape of the gateway; served again when the sidecar is back."""
-    assert asked.post().status_code == 200
+    known_everywhere(asked, asked.default_key)
     asked.stack.sidecar.stop(signal.SIGKILL)
     answers = in_threads(8, lambda _: asked.post())
     for answer in answers:
