@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn answers_that_cannot_be_matched_refuse_all() {
-        for (answer, status) in [(Ok(vec![Decided::Late]), 503), (Ok(vec![Decided::Late; 3]), 503), (Err(504), 504)] {
+        for (answer, status) in
+            [(Ok(vec![Decided::Late]), 503), (Ok(vec![Decided::Late; 3]), 503), (Err(504), 504)]
+        {
             let mut dues = Dues::default();
             dues.decided(waiters(2), answer);
             assert_eq!(told(&mut dues), [format!("0 Err({status})"), format!("1 Err({status})")]);

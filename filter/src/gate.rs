@@ -133,12 +133,7 @@ impl Gate {
     }
 
     /// Judges the headers: what is asked for, and by whom.
-    fn judge(
-        &mut self,
-        headers: &Headers,
-        path: &str,
-        parsed: Option<&ParsedPath>,
-    ) -> Result<Key, ApiError> {
+    fn judge(&mut self, headers: &Headers, path: &str, parsed: Option<&ParsedPath>) -> Result<Key, ApiError> {
         let method = headers.find(":method").unwrap_or_default();
         let Some(parsed) = parsed else { return Err(ApiError::unknown_route(method, path)) };
         if !parsed.methods().contains(&method) {

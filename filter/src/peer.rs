@@ -21,7 +21,8 @@ impl Facts for Peer<'_> {
 
     fn forwarded(&self) -> Option<String> {
         // Several headers of the name are one list.
-        let texts: Option<Vec<_>> = self.headers.values(XFCC).map(|value| std::str::from_utf8(value).ok()).collect();
+        let texts: Option<Vec<_>> =
+            self.headers.values(XFCC).map(|value| std::str::from_utf8(value).ok()).collect();
         texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
     }
 

@@ -25,8 +25,7 @@ impl Gate {
             host::remove_header(MAP, "location");
             return;
         }
-        let status =
-            headers.find(":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        let status = headers.find(":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
         let from_upstream = status < 400
             || host::text(&["response", "code_details"]).is_some_and(|details| details == "via_upstream");
         let kept =
@@ -48,8 +47,7 @@ impl Gate {
     /// end a response but a local reply, which in an upstream filter would end the request instead of the attempt.
     pub(super) fn give_body(&mut self) -> bool {
         let headers = host::headers(MapType::HttpResponseHeaders);
-        let status =
-            headers.find(":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
+        let status = headers.find(":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
         if status < 400 || self.body_given {
             return false;
         }
@@ -57,9 +55,8 @@ impl Gate {
         let body = self.swap.take().unwrap_or_else(|| answer::unusable(status, self.shape));
         let own = |name: &str| name.starts_with(':') || matches!(name, "content-length" | "content-type");
         let kept = headers.iter().filter(|(name, _)| !own(name));
-        let mut reply: Vec<(&str, &str)> = kept
-            .filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?)))
-            .collect();
+        let mut reply: Vec<(&str, &str)> =
+            kept.filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?))).collect();
         reply.push(("content-type", "application/json"));
         // No reply marker here: the request's headers are out of reach by now, and the SDK panics on the attempt.
         let _ = hostcalls::send_http_response(u32::from(status), reply, Some(&body));
