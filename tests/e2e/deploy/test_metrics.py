@@ -88,6 +88,18 @@ def test_every_metric_exists_with_its_labels(series):
     assert len(asked) > 25
 
 
+def test_values_of_labels_exist():
+    """`outcome!="success"` of a metric that says `complete` finds everything, and nobody notices."""
+    sources = "".join(path.read_text() for folder in ("filter/src", "llm/src/contract", "ext-proc/src/server")
+                      for path in (ROOT / folder).rglob("*.rs") if "test" not in path.name)
+    for where, expression in expressions():
+        values = re.findall(r'\b(outcome|result) ?[!=]=?~?"([^"]*)"', expression)
+        assert all(f'"{value}"' in sources for _, text in values for value in text.split("|")), (where, values)
+    attempts = re.search(r"impl AttemptOutcome \{.*?\n    \}", sources, re.DOTALL).group()
+    asked = [text for _, one in expressions() for text in re.findall(r'attache_attempts\{[^}]*outcome!~"([^"]*)"', one)]
+    assert asked and all(f'"{value}"' in attempts for text in asked for value in text.split("|")), asked
+
+
 @pytest.mark.parametrize("expression, wanted", [
     ("sum by (outcome) (rate(a{b=\"x\",c!~\"y\"}[5m])) / d", {"a": {"outcome", "b", "c"}, "d": {"outcome"}}),
     ("label_values(a, b)", {"a": {"b"}}), ("(sum(x) or vector(0)) > 0.5", {"x": set()}),
