@@ -16,24 +16,27 @@ from stack import Process, free_address, http
 TESTDATA = ROOT / "ext-proc" / "src" / "server" / "testdata"
 FOLDERS = {"/etc/attache/": "etc", "/etc/attache-tls/": "tls", "/run/attache": "run", "/run/bootstrap": "bootstrap",
            "/var/lib/attache": "data", "/opt/attache": "image"}
-# What listens: gateway, sidecar's health, probes of Envoy, Envoy's admin interface.
-PORTS = {"http": "0.0.0.0:4000", "health": "0.0.0.0:4001", "probes": "0.0.0.0:9902", "admin": "127.0.0.1:9901"}
+# What listens: gateway, sidecar's health, probes of Envoy, Envoy's admin interface, a central sidecar.
+PORTS = {"http": "0.0.0.0:4000", "health": "0.0.0.0:4001", "probes": "0.0.0.0:9902", "admin": "127.0.0.1:9901",
+         "control": "0.0.0.0:4443"}
 
 
 class Pod:
-    """`spec` is a pod's; other containers than Envoy and sidecar are not started."""
+    """`spec` is a pod's; other containers than Envoy and sidecar are not started.
 
-    def __init__(self, spec, config, environment):
+    `certificate` is one of the sidecar's test data, `known` what else is elsewhere: there -> here."""
+
+    def __init__(self, spec, config, environment, certificate="client", known=None):
         # A socket's path holds 108 bytes: not below the test's own folder.
         self.folder = Path(tempfile.mkdtemp(prefix="attache-pod-"))
         self.containers = {one["name"]: one for one in [*spec.get("initContainers", []), *spec["containers"]]}
-        self.environment = environment
+        self.environment, self.known = environment, known or {}
         self.addresses = {name: free_address() for name in PORTS}
         self.processes = {}
         for name in (*FOLDERS.values(), "bin", "logs"):
             (self.folder / name).mkdir()
         (self.folder / "etc" / "config.yaml").write_text(config)
-        for name, file in (("ca.crt", "ca.pem"), ("tls.crt", "client.pem"), ("tls.key", "client.key")):
+        for name, file in (("ca.crt", "ca.pem"), ("tls.crt", f"{certificate}.pem"), ("tls.key", f"{certificate}.key")):
             shutil.copy(TESTDATA / file, self.folder / "tls" / name)
         for path in (ROOT / "compose" / "image").iterdir():
             copy = Path(shutil.copy(path, self.folder / "image"))
@@ -44,6 +47,8 @@ class Pod:
 
     def here(self, text):
         """Paths and addresses of the image as they are on this machine."""
+        for there, here in self.known.items():
+            text = text.replace(there, here)
         for there, name in FOLDERS.items():
             text = text.replace(there, f"{self.folder / name}{'/' if there.endswith('/') else ''}")
         for name, there in PORTS.items():

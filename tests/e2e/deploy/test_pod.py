@@ -59,32 +59,50 @@ def test_a_bootstrap_that_cannot_be_made_leaves_none(what):
         pod.close()
 
 
+class Stores:
+    """Redis, Postgres and the fake provider, and the variables that tell where they are."""
+
+    def __init__(self, folder):
+        self.redis, self.postgres, self.provider = Redis(folder, durable=True), Postgres(folder), Provider(folder)
+
+    def __enter__(self):
+        try:
+            self.redis.start(), self.postgres.start(), self.provider.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.environment = {"REDIS_HOST": self.redis.host, "REDIS_PORT": str(self.redis.port),
+                            "REDIS_PASSWORD": self.redis.password, "DATABASE_URL": self.postgres.url}
+        return self
+
+    def __exit__(self, *_):
+        self.provider.stop(), self.redis.stop(), self.postgres.remove()
+
+
+def smoke(pod, key):
+    return subprocess.run([ROOT / "scripts" / "smoke.sh", pod.url, key], text=True, capture_output=True, timeout=60, check=False)
+
+
 @pytest.fixture
 def demo():
     """The demo overlay's pod, with real stores and the fake provider, all in the order of a kubelet."""
-    folder = LOCAL / "run" / "e2e" / "deploy-pod"
-    redis, postgres, provider = Redis(folder, durable=True), Postgres(folder), Provider(folder)
-    pod = None
-    try:
-        redis.start(), postgres.start(), provider.start()
+    with Stores(LOCAL / "run" / "e2e" / "deploy-pod") as stores:
         items = build(K8S / "overlays" / "demo")
-        config = only(items, "ConfigMap", "attache")["data"]["config.yaml"].replace("http://fake-provider:8090", provider.url)
-        environment = secret(only(items, "Secret", "attache")) | {
-            "REDIS_HOST": redis.host, "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": redis.password, "DATABASE_URL": postgres.url}
+        config = only(items, "ConfigMap", "attache")["data"]["config.yaml"].replace("http://fake-provider:8090", stores.provider.url)
+        environment = secret(only(items, "Secret", "attache")) | stores.environment
         pod = Pod(only(items, "Deployment", "attache")["spec"]["template"]["spec"], config, environment)
-        pod.postgres = postgres
-        status, text = pod.run("bootstrap")
-        assert status == 0, text
-        for name in ("attache", "envoy"):
-            pod.start(name)
-            pod.wait(name, "startupProbe")
-        for name in ("attache", "envoy"):
-            pod.wait(name, "readinessProbe")
-        yield pod
-    finally:
-        if pod:
+        try:
+            pod.postgres = stores.postgres
+            status, text = pod.run("bootstrap")
+            assert status == 0, text
+            for name in ("attache", "envoy"):
+                pod.start(name)
+                pod.wait(name, "startupProbe")
+            for name in ("attache", "envoy"):
+                pod.wait(name, "readinessProbe")
+            yield pod
+        finally:
             pod.close()
-        provider.stop(), redis.stop(), postgres.remove()
 
 
 def rows(pod):
@@ -94,8 +112,8 @@ def rows(pod):
 
 def test_a_pod_lives_and_ends_without_losing_anything(demo):
     key = demo.environment["LITELLM_MASTER_KEY"]
-    smoke = subprocess.run([ROOT / "scripts" / "smoke.sh", demo.url, key], text=True, capture_output=True, timeout=60, check=False)
-    assert smoke.returncode == 0, smoke.stderr
+    done = smoke(demo, key)
+    assert done.returncode == 0, done.stderr
     for name in ("attache", "envoy"):
         assert {demo.probe(name, kind) for kind in ("startupProbe", "livenessProbe", "readinessProbe")} == {200}, name
     ask = [demo.folder / "image" / "ask.sh", "GET"]
@@ -151,3 +169,35 @@ def test_a_drain_gives_up_in_time_and_never_fails(demo):
     assert status == 0 and text == "drain: 1 requests and usage records left after 2 s\n", text
     assert time.monotonic() - began < 4
     running.join()
+
+
+def test_a_central_sidecar_serves_an_envoy_elsewhere():
+    """Over mutual TLS, with the commands of both Deployments. The sidecar is ready before any Envoy has found it."""
+    with Stores(LOCAL / "run" / "e2e" / "deploy-central") as stores:
+        items = build(K8S / "overlays" / "central")
+        config = only(items, "ConfigMap", "attache")["data"]["config.yaml"]
+        assert "readiness_requires: []" in config
+        key = "api_key: ${OPENAI_API_KEY}"
+        config = config.replace(key, f"{key}\n      api_base: {stores.provider.url}/openai/v1")
+        environment = made_up(config) | stores.environment
+        specs = {name: only(items, "Deployment", name)["spec"]["template"]["spec"] for name in ("attache", "attache-sidecar")}
+        sidecar = Pod(specs["attache-sidecar"], config, environment, "server")
+        host = sidecar.addresses["control"].replace("127.0.0.1", "localhost")
+        envoy = Pod(specs["attache"], config, environment, "client", {"attache-sidecar.attache.svc.cluster.local:4443": host})
+        try:
+            sidecar.start("attache")
+            sidecar.wait("attache", "readinessProbe")
+            status, text = envoy.run("bootstrap")
+            assert status == 0, text
+            envoy.start("envoy")
+            envoy.wait("envoy", "readinessProbe")
+            done = smoke(envoy, environment["LITELLM_MASTER_KEY"])
+            assert done.returncode == 0, done.stderr
+            sidecar.processes["attache"].stop(signal.SIGTERM)
+            wait_for("Envoy misses the sidecar", lambda: envoy.probe("envoy", "readinessProbe") == 503, 10)
+            assert envoy.probe("envoy", "livenessProbe") == 200, "a sidecar that is away is no reason to restart Envoy"
+            sidecar.start("attache")
+            envoy.wait("envoy", "readinessProbe")
+            wait_for("the next answer", lambda: smoke(envoy, environment["LITELLM_MASTER_KEY"]).returncode == 0, 10)
+        finally:
+            envoy.close(), sidecar.close()
