@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from harness import ROOT
@@ -89,6 +90,10 @@ class Pod:
             self.processes[name].check()
             return self.probe(name, kind) == 200
 
+        probe = self.containers[name][kind]
+        for _ in range(probe.get("successThreshold", 1) - 1):
+            wait_for(f"{kind} of {name} ({self.folder})", good, seconds, 0.05)
+            time.sleep(probe["periodSeconds"])
         wait_for(f"{kind} of {name} ({self.folder})", good, seconds, 0.05)
 
     def validate(self):
