@@ -7,6 +7,7 @@ import subprocess
 import jsonschema
 import pytest
 import yaml
+from facts import FACTS
 from harness import ROOT
 from kustomize import K8S, build, with_component
 from project import ATTACHE
@@ -15,6 +16,7 @@ from schemas import SCHEMAS, check_manifest, documents
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 SECRET = K8S / "base" / "secret.example.yaml"
+CHECKED = []
 
 
 def manifests_of(what):
@@ -29,6 +31,8 @@ def manifests(request):
 def test_every_manifest_has_its_schema(manifests):
     for item in manifests:
         check_manifest(item)
+    CHECKED.extend(manifests)
+    FACTS.record("manifests", len(CHECKED), "{value} manifests are valid")
 
 
 def test_every_file_is_part_of_something():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from facts import FACTS
 from harness import LOCAL, ROOT
 from kustomize import build, only, with_component
 from pod import Pod, made_up, secret
@@ -17,6 +18,7 @@ from stack import Provider, http, wait_for
 
 K8S = ROOT / "k8s"
 COMPOSE = ROOT / "compose"
+TAKEN = []
 WHAT = ["compose", "base", "tls", *sorted(path.name for path in (K8S / "overlays").iterdir())]
 
 
@@ -40,6 +42,8 @@ def test_the_bootstrap_is_made_and_envoy_takes_it(what):
         assert [path.name for path in (pod.folder / "bootstrap").iterdir()] == ["envoy.yaml"]
         status, text = pod.validate()
         assert status == 0 and "OK" in text, text
+        TAKEN.append(what)
+        FACTS.record("bootstraps", len(TAKEN), "Envoy takes {value} bootstraps of pods")
         bootstrap = (pod.folder / "bootstrap" / "envoy.yaml").read_text()
         assert ("DownstreamTlsContext" in bootstrap) == (what == "tls")
         assert ("attache-sidecar.attache.svc.cluster.local" in bootstrap) == (what == "central")
