@@ -24,6 +24,8 @@ class Connection:
     def __init__(self, address):
         self.host, self.port = address.split(":")
         self.reader = self.writer = None
+        # Body of the last answer, if it said how long it is.
+        self.said = b""
 
     async def request(self, head, body, leave_after=None):
         """Status, headers, and whether the answer was read to its end. With `leave_after` the connection is closed after so
@@ -56,9 +58,10 @@ class Connection:
 
     async def _body(self, headers, leave_after):
         """Is it whole? An answer that is cut after its headers is not, and nobody asks again for it."""
+        self.said = b""
         try:
             if "content-length" in headers:
-                await self.reader.readexactly(int(headers["content-length"]))
+                self.said = await self.reader.readexactly(int(headers["content-length"]))
                 return True
             seen = 0
             while True:

@@ -24,10 +24,10 @@ def _program(name, places):
     return found
 
 
-def _accepts(port):
+def _accepts(host, port):
     with socket.socket() as probe:
         probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 class Redis:
@@ -35,9 +35,9 @@ class Redis:
 
     password = "not-a-secret-redis"
 
-    def __init__(self, folder, durable=False):
+    def __init__(self, folder, durable=False, host="127.0.0.1"):
         folder.mkdir(parents=True, exist_ok=True)
-        self.host, port = free_address().split(":")
+        self.host, port = host, free_address().split(":")[1]
         self.port = int(port)
         shutil.rmtree(folder / "appendonlydir", ignore_errors=True)
         command = [_program("redis-server", REDIS_PLACES), "--port", port, "--bind", self.host, "--save", "",
@@ -50,7 +50,7 @@ class Redis:
 
     def start(self):
         self.process.start()
-        wait_for("Redis", lambda: self.process.check() or _accepts(self.port), 10)
+        wait_for("Redis", lambda: self.process.check() or _accepts(self.host, self.port), 10)
         return self
 
     def stop(self, how=signal.SIGKILL):
@@ -64,9 +64,9 @@ class Redis:
 class Postgres:
     """A Postgres cluster in a temporary folder. Postgres refuses to run as root, so root lends it to another user."""
 
-    def __init__(self, folder, database="attache"):
+    def __init__(self, folder, database="attache", host="127.0.0.1"):
         folder.mkdir(parents=True, exist_ok=True)
-        self.host, port = free_address().split(":")
+        self.host, port = host, free_address().split(":")[1]
         self.port, self.database = int(port), database
         # Not below the project: the other user may not be able to enter a checkout of root's.
         self.home = Path(tempfile.mkdtemp(prefix="attache-pg-"))
@@ -109,6 +109,9 @@ class Postgres:
                               capture_output=True, check=False)
         if done.returncode != 0:
             raise Failure(f"initdb failed:\n{done.stdout}{done.stderr}")
+        # By itself Postgres lets nobody in who comes from elsewhere.
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
         # A single-user server makes the database, so that no client program is needed.
         command = [*self.prefix, _program("postgres", POSTGRES_PLACES), "--single", "-D", self.data, "postgres"]
         subprocess.run([str(part) for part in command], input=f"CREATE DATABASE {self.database};\n", text=True,
@@ -117,7 +120,7 @@ class Postgres:
     def _answers(self):
         ready = find_program("pg_isready", *POSTGRES_PLACES)
         if not ready:
-            return _accepts(self.port)
+            return _accepts(self.host, self.port)
         command = [str(ready), "-q", "-h", self.host, "-p", str(self.port)]
         return subprocess.run(command, check=False).returncode == 0
 

@@ -116,8 +116,10 @@ def need_servers():
         missing.append("postgresql")
     if not find_program("openssl"):
         missing.append("openssl")
+    if not find_program("ip", "/usr/sbin", "/sbin"):
+        missing.append("iproute2")
     if missing:
-        apt_install(missing, "The tests run against real Redis and Postgres, also with certificates of their own")
+        apt_install(missing, "The tests run against real Redis and Postgres, with certificates and networks of their own")
 
 
 def need_valgrind():
