@@ -1,16 +1,11 @@
-"""Two Envoys and two sidecars, each a host of its own, and clients of both Envoys that write down what they see."""
+"""Two Envoys and two sidecars, each a host of its own."""
 
-import asyncio
-import collections
 import contextlib
 import itertools
 import json
 import subprocess
-import threading
-import time
 
 import yaml
-from customers import Broken, Connection
 from harness import deployment
 from network import Network
 from project import ATTACHE, WASM, envoy_binary, wait_for
@@ -21,10 +16,6 @@ ENVOYS, SIDECARS = ("envoy-1", "envoy-2"), ("sidecar-a", "sidecar-b")
 NAME = "sidecars.test"
 LINKS = [("hub", name) for name in (*ENVOYS, *SIDECARS)] + list(itertools.product(ENVOYS, SIDECARS))
 PRICE = {"input_cost_per_token": 0.00001, "output_cost_per_token": 0.00002}
-# (share, stream, script): most are short, some run long enough that something happens meanwhile.
-KINDS = [(6, False, "*=usage:100/50,delay:15"), (3, True, "*=usage:100/50,chunks:8,chunk-delay:20"),
-         (1, True, "*=usage:100/50,chunks:30,chunk-delay:50")]
-PATIENCE = 15
 
 
 def configuration():
@@ -117,8 +108,8 @@ class Drill:
         if name in ENVOYS:
             return [envoy_binary(), "-c", self.folder / "envoy.yaml", "--disable-hot-restart", "--concurrency", "1"]
         pem, data = self.certificates, self.folder / f"{name}-data"
-        return [ATTACHE, "serve", "--config", self.config, "--data-dir", data, "--socket", self.folder / f"{name}.sock", "--wasm", WASM,
-                "--health-listen", "0.0.0.0:4001", "--listen-tls", "0.0.0.0:4443", "--tls-cert", pem["sidecar.pem"],
+        return [ATTACHE, "serve", "--config", self.config, "--data-dir", data, "--socket", self.folder / f"{name}.sock",
+                "--wasm", WASM, "--health-listen", "0.0.0.0:4001", "--listen-tls", "0.0.0.0:4443", "--tls-cert", pem["sidecar.pem"],
                 "--tls-key", pem["sidecar.key"], "--tls-client-ca", pem["ca.pem"]]
 
     def start(self, name):
@@ -139,6 +130,10 @@ class Drill:
 
         wait_for(f"readiness of {name} ({self.folder})", ready, seconds, 0.05)
 
+    @property
+    def addresses(self):
+        return {name: self.address(name) for name in ENVOYS}
+
     def call(self, path, body):
         headers = {"authorization": f"Bearer {self.master_key}"}
         status, text = http("POST", f"http://{self.address(ENVOYS[0])}{path}", body, headers)
@@ -153,101 +148,3 @@ class Drill:
     def questions(self, sidecar):
         text = http("GET", f"http://{self.address(sidecar)}/metrics")[1]
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("attache_questions_total"))
-
-
-class Seen:
-    """A request and what its client saw. Status 0: no answer, or half of one."""
-
-    def __init__(self, envoy, key, sent):
-        self.envoy, self.key, self.sent, self.status, self.text, self.call = envoy, key, sent, 0, "", None
-
-    def __repr__(self):
-        return f"{self.envoy} {self.status} {self.ended - self.sent:.2f} s {self.text[:200]}"
-
-
-class Clients:
-    """Ask every Envoy so many times a second, whatever becomes of it, and never again for the same: what they see is all that
-    is to be seen."""
-
-    def __init__(self, drill, keys, rate):
-        """`keys`: (key, how many of ten requests)."""
-        self.drill, self.rate = drill, rate
-        self.keys = [key for key, share in keys for _ in range(share)]
-        self.kinds = [kind for kind in KINDS for _ in range(kind[0])]
-        self.seen, self.events = [], []
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._all()), daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join(PATIENCE + 5)
-
-    def event(self, name):
-        """From here until the next one it is the time of `name`."""
-        self.events.append((name, time.monotonic()))
-
-    async def _all(self):
-        await asyncio.gather(*(self._ask(envoy) for envoy in ENVOYS))
-
-    async def _ask(self, envoy):
-        idle, running, due = [], set(), time.monotonic()
-        for number in itertools.count():
-            due += 1 / self.rate
-            await asyncio.sleep(max(due - time.monotonic(), 0))
-            if self.over.is_set():
-                break
-            task = asyncio.ensure_future(self._one(envoy, number, idle))
-            running.add(task)
-            task.add_done_callback(running.discard)
-        await asyncio.gather(*running)
-
-    async def _one(self, envoy, number, idle):
-        _, stream, script = self.kinds[number * 7 % len(self.kinds)]
-        key = self.keys[number * 3 % len(self.keys)]
-        body = json.dumps({"model": "gpt-4o", "stream": stream, "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]})
-        head = (f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n"
-                f"content-type: application/json\r\nx-fake-script: {script}\r\ncontent-length: {len(body)}\r\n\r\n")
-        seen = Seen(envoy, key, time.monotonic())
-        connection = idle.pop() if idle else Connection(self.drill.address(envoy))
-        try:
-            status, headers, whole = await asyncio.wait_for(connection.request(head.encode(), body.encode()), PATIENCE)
-            seen.status, seen.call = status if whole else 0, headers.get("x-litellm-call-id")
-            seen.text = connection.said.decode() if whole else "cut"
-            idle.append(connection)
-        except (Broken, asyncio.TimeoutError) as error:
-            seen.text = str(error) or "no answer"
-            # The others are of the same Envoy and as old.
-            for one in (connection, *idle):
-                one.close()
-            idle.clear()
-        seen.ended, seen.at = time.monotonic(), time.time()
-        self.seen.append(seen)
-
-    # -- what was seen ---------------------------------------------------------------------------------------------
-    def during(self, name, envoy=None, after=0.0):
-        """Requests sent in that time (`after` so many seconds of it), of all clients or those of one Envoy."""
-        at = [event for event, _ in self.events].index(name)
-        begin = self.events[at][1] + after
-        end = self.events[at + 1][1] if at + 1 < len(self.events) else float("inf")
-        return [seen for seen in self.seen if begin <= seen.sent < end and envoy in (None, seen.envoy)]
-
-    def running(self, name, envoy=None):
-        """Requests that were on their way when it began."""
-        begin = dict(self.events)[name]
-        return [seen for seen in self.seen if seen.sent < begin < seen.ended and envoy in (None, seen.envoy)]
-
-    def lasted(self, name, bad):
-        """Seconds until the last of these requests was sent, from when it began."""
-        return max((seen.sent - dict(self.events)[name] for seen in bad), default=0.0)
-
-    def table(self):
-        lines = []
-        for name, _ in self.events:
-            for envoy in ENVOYS:
-                counts = collections.Counter(seen.status for seen in self.during(name, envoy))
-                lines.append(f"{name:24} {envoy}: " + ", ".join(f"{count} x {status or 'none'}" for status, count in sorted(counts.items())))
-        return "\n".join(lines)

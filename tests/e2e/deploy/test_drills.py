@@ -8,7 +8,8 @@ import time
 
 import pytest
 from audit import Audit, Database, served
-from drill import ENVOYS, SIDECARS, Clients, Drill
+from clients import Clients
+from drill import ENVOYS, SIDECARS, Drill
 from facts import FACTS
 from harness import LOCAL
 from network import need_namespaces
@@ -65,7 +66,7 @@ def done():
     with Drill(LOCAL / "run" / "e2e" / "drill") as drill:
         free = drill.call("/key/generate", {"key_alias": "free"})["key"]
         limited = drill.call("/key/generate", {"key_alias": "limited", "rpd_limit": DAY_LIMIT})["key"]
-        with Clients(drill, [(free, 8), (limited, 2)], RATE) as clients:
+        with Clients(drill.addresses, [(free, 8), (limited, 2)], RATE) as clients:
             clients.limited = limited
             drill_all(drill, clients)
         exhaust(drill, clients)
@@ -77,7 +78,7 @@ def done():
 def exhaust(drill, clients):
     """What is left of the limit is asked for, of both Envoys at once."""
     clients.event("exhausted")
-    with Clients(drill, [(clients.limited, 1)], 100) as last:
+    with Clients(drill.addresses, [(clients.limited, 1)], 100) as last:
         wait_for("the limit", lambda: sum(seen.status == 429 for seen in list(last.seen)) > 100, 20)
     clients.seen += last.seen
 
@@ -96,13 +97,8 @@ def collect(drill, clients):
     clients.rows, clients.books = database.rows(), served(drill.provider.books)
 
 
-def bad(clients, found):
-    """They did not get what they asked for. The limit is no fault."""
-    return [seen for seen in found if seen.status != 200 and (seen.status, seen.key) != (429, clients.limited)]
-
-
 def failed(clients, name, *envoys, after=0.0):
-    return [seen for envoy in envoys for seen in bad(clients, clients.during(name, envoy, after))]
+    return [seen for envoy in envoys for seen in clients.bad(clients.during(name, envoy, after))]
 
 
 def test_two_of_each_answer_everything(done):
@@ -120,7 +116,7 @@ def test_a_sidecar_dies_and_comes_back(done):
                  f"the last one {seconds:.1f} s after")
     assert seconds < GONE_SECONDS, wrong
     # Those on their way: no stream was cut.
-    assert {seen.status for seen in bad(done, done.running("sidecar killed"))} <= {503, 504}
+    assert {seen.status for seen in done.bad(done.running("sidecar killed"))} <= {503, 504}
     assert any(seen.ended - seen.sent > 1 for seen in done.running("sidecar killed")), "no stream was running"
     # What ran when the Envoy was killed is another test's.
     cut = done.running("Envoy killed", ONE)
@@ -132,7 +128,7 @@ def test_an_envoy_dies_and_comes_back(done):
     """Its clients lose what runs and are refused until it is back. The other Envoy notices nothing."""
     for name in ("Envoy killed", "Envoy starts", "Envoy back"):
         assert not failed(done, name, TWO), name
-    cut = bad(done, done.running("Envoy killed"))
+    cut = done.bad(done.running("Envoy killed"))
     assert cut and {(seen.envoy, seen.status) for seen in cut} == {(ONE, 0)}, cut
     away = dict(done.events)["Envoy back"] - dict(done.events)["Envoy starts"]
     others = len(done.during("Envoy killed", TWO) + done.during("Envoy starts", TWO))
@@ -150,7 +146,7 @@ def test_a_link_is_cut_and_mended(done):
     FACTS.record("link", seconds, f"a link cut: {len(wrong)} of {len(done.during('link cut', ONE))} requests failed, the last one "
                  f"{seconds:.1f} s after")
     assert seconds < GONE_SECONDS, wrong
-    assert not bad(done, [seen for seen in done.running("link cut", ONE) if seen.ended - seen.sent > 1.5]), "a stream was cut"
+    assert not done.bad([seen for seen in done.running("link cut", ONE) if seen.ended - seen.sent > 1.5]), "a stream was cut"
     assert done.healthy == {"link cut": 1, "link back": 2}, done.healthy
     for name in ("link cut", "link mended", "link back"):
         assert not failed(done, name, TWO), name
