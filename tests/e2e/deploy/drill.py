@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import json
+import os
+import signal
 import subprocess
 
 import yaml
@@ -68,7 +70,7 @@ class Drill:
 
     def __exit__(self, *_):
         for process in self.processes.values():
-            process.stop(9)
+            process.stop(signal.SIGKILL)
         self.stack.close()
 
     def _start(self):
@@ -117,7 +119,10 @@ class Drill:
         self.processes[name] = Process(name, command, self.folder, self.environment).start()
 
     def kill(self, name):
-        self.processes[name].stop(9)
+        self.processes[name].stop(signal.SIGKILL)
+
+    def signal(self, name, which):
+        os.kill(self.processes[name].pid, which)
 
     def address(self, name):
         return f"{self.network[name].address}:{4000 if name in ENVOYS else 4001}"

@@ -2,5 +2,5 @@
 
 from asking import Facts
 
-FACTS = Facts("manifests", "bootstraps", "mtls", "spiffe", "rotation", "sidecar", "envoy", "link", "lost", "limit", "upgrade",
+FACTS = Facts("manifests", "bootstraps", "mtls", "spiffe", "rotation", "sidecar", "envoy", "link", "hang", "lost", "limit", "upgrade",
               "versions")
