@@ -19,6 +19,9 @@ ATTACHE = RELEASE / "attache"
 FAKE_PROVIDER = RELEASE / "fake-provider"
 LOAD = RELEASE / "load"
 ENVOY_VERSION = (ROOT / ".envoy-version").read_text().strip()
+# What Istio 1.31 and Envoy Gateway 1.9 ship: tests run on it what `attache render` makes for them.
+MESH_ENVOY_VERSION = "1.39.3"
+MESH_ENVOY = LOCAL / f"envoy-{MESH_ENVOY_VERSION}"
 
 
 class Failure(Exception):
@@ -57,6 +60,12 @@ def envoy_binary():
     """Envoy of the virtual environment."""
     found = sorted(VENV.glob("lib/python3*/site-packages/envoy/_bin/envoy"))
     return found[0] if found else None
+
+
+def mesh_envoy_binary():
+    """Envoy as meshes have it, or None."""
+    path = MESH_ENVOY / "envoy" / "_bin" / "envoy"
+    return path if path.exists() else None
 
 
 def find_program(name, *folders):

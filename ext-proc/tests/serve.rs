@@ -43,6 +43,7 @@ fn options(dir: &Path) -> ServeOptions {
         health_listen: std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
         wasm: PathBuf::from("/nowhere/attache.wasm"),
         ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
+        fixed_clusters: false,
         prices: PriceTable::default(),
         salt: None,
         reload: None,

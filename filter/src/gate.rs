@@ -18,7 +18,7 @@ mod response;
 use std::rc::Rc;
 
 use attache_llm::contract::{
-    ASK_HEADER, Ask, Decisions, GateConfig, HEADER_PREFIX, Note, PER_TRY_HEADER, ROUTE_HEADER,
+    ASK_HEADER, ATTEMPT_HEADER, Ask, Decisions, GateConfig, HEADER_PREFIX, Note, PER_TRY_HEADER, ROUTE_HEADER,
 };
 use attache_llm::error::{ApiError, ErrorShape};
 use attache_llm::path::{self, Endpoint, ParsedPath};
@@ -352,7 +352,8 @@ impl HttpContext for Gate {
         const MAP: MapType = MapType::HttpRequestHeaders;
         let headers = host::headers(MAP);
         // Only the gate and the sidecar may say these; a client that does is not told, just not heard.
-        let ours = |name: &str| name.starts_with(HEADER_PREFIX) || name == PER_TRY_HEADER;
+        let ours =
+            |name: &str| name.starts_with(HEADER_PREFIX) || [PER_TRY_HEADER, ATTEMPT_HEADER].contains(&name);
         for (name, _) in headers.iter().filter(|(name, _)| ours(name)) {
             host::remove_header(MAP, name);
         }

@@ -1,7 +1,7 @@
 //! What an attempt sends: path, headers and body edits for its deployment, worked out from the shared record, and the
 //! headers that no upstream may see.
 
-use attache_llm::contract::{DeploymentMeta, HEADER_PREFIX, REPLAN_PATH, Step, VERSION};
+use attache_llm::contract::{ATTEMPT_HEADER, DeploymentMeta, HEADER_PREFIX, REPLAN_PATH, Step, VERSION};
 use attache_llm::dialect::attempt::{self, Facts, Outward};
 use attache_llm::dialect::{Route, route};
 use attache_llm::edit::BodyEdits;
@@ -251,6 +251,10 @@ pub fn strip(headers: &Headers, stale: &[String], copy: bool) -> bool {
     for (name, _) in headers.iter() {
         if name == MIRROR_HEADER && !copy {
             copied = true;
+            continue;
+        }
+        // By it an Envoy before 1.40 finds the next step of the plan. It says nothing that a provider must not know.
+        if name == ATTEMPT_HEADER {
             continue;
         }
         let private = PRIVATE.contains(&name) || KEY_HEADERS.contains(&name);

@@ -49,7 +49,7 @@ pub(super) struct Envoy {
 
 /// [`Decisions`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Ask {
+pub(super) enum Ask {
     Batched,
     ExtProc,
 }
@@ -118,6 +118,17 @@ struct RemoteSidecar {
 
 impl Envoy {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        print!("{}", bootstrap::render(&self.options()?.0)?);
+        Ok(())
+    }
+
+    /// Where `attache serve` keeps the keys that Envoy reads, unless it is told otherwise.
+    pub(super) fn keys_dir(&self) -> PathBuf {
+        self.data.data_dir.join("aws")
+    }
+
+    /// What the bootstrap depends on, and the deployments.
+    pub(super) fn options(self) -> anyhow::Result<(BootstrapOptions, Snapshot)> {
         let config = super::load(&self.config.config)?.config;
         let snapshot = config::snapshot(&config, &PriceTable::embedded(), 1, &Env::process())?;
         let sidecar = match self.sidecar.address()? {
@@ -132,25 +143,21 @@ impl Envoy {
             );
         }
         let defaults = BootstrapOptions::new(sidecar, std::path::absolute(&self.wasm)?);
-        let longest = longest_timeout(&snapshot);
+        let defaults = for_configuration(defaults, &config, &snapshot);
         let options = BootstrapOptions {
             listen: self.listen,
             admin: self.admin,
             gate: GateConfig {
                 trust_xfcc: self.trust_xfcc,
                 decisions: self.decisions.into(),
-                ..gate(&config)
+                ..defaults.gate
             },
             tls: self.tls.options()?,
             tokens: self.tokens.options()?,
             access_log: self.access_log == AccessLog::Json,
-            // Envoy's own bounds must not be shorter than what the sidecar may set per request.
-            stall_timeout: defaults.stall_timeout.max(longest),
-            request_timeout: defaults.request_timeout.max(longest),
             ..defaults
         };
-        print!("{}", bootstrap::render(&options)?);
-        Ok(())
+        Ok((options, snapshot))
     }
 }
 
@@ -203,6 +210,22 @@ impl RemoteSidecar {
             cert: file(self.sidecar_cert)?,
             key: file(self.sidecar_key)?,
         }))
+    }
+}
+
+/// What of the bootstrap the configuration says.
+pub(super) fn for_configuration(
+    defaults: BootstrapOptions,
+    config: &Config,
+    snapshot: &Snapshot,
+) -> BootstrapOptions {
+    let longest = longest_timeout(snapshot);
+    BootstrapOptions {
+        gate: gate(config),
+        // Envoy's own bounds must not be shorter than what the sidecar may set per request.
+        stall_timeout: defaults.stall_timeout.max(longest),
+        request_timeout: defaults.request_timeout.max(longest),
+        ..defaults
     }
 }
 

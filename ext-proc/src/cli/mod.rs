@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `envoy`, `prices`, `route`, `key`, `team`, `user`, `spend`, `import`, `secrets`. Thin: each command parses its flags, calls one part
+//! The command line: `serve`, `check`, `envoy`, `render`, `prices`, `route`, `key`, `team`, `user`, `spend`, `import`, `secrets`. Thin: each command parses its flags, calls one part
 //! and prints.
 
 mod check;
@@ -9,6 +9,7 @@ mod key;
 mod limit_flags;
 mod prices;
 mod providers;
+mod render;
 mod route;
 mod secrets;
 mod serve;
@@ -42,6 +43,9 @@ enum Command {
     Check(check::Check),
     /// Print the Envoy bootstrap that this configuration needs.
     Envoy(envoy::Envoy),
+    /// Print what a plain Envoy, Istio or Envoy Gateway needs to serve this configuration by itself, without xDS from here.
+    #[command(subcommand)]
+    Render(render::Render),
     /// Look at the price table, or import a newer one.
     #[command(subcommand)]
     Prices(prices::Prices),
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => report(command.run()),
         Command::Check(command) => command.run(),
         Command::Envoy(command) => report(command.run()),
+        Command::Render(command) => report(command.run()),
         Command::Prices(command) => report(command.run()),
         Command::Providers(command) => report(command.run()),
         Command::Route(command) => report(command.run()),

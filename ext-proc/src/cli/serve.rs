@@ -40,6 +40,10 @@ pub(super) struct Serve {
     /// directory.
     #[arg(long, env = "ATTACHE_AWS_KEYS_DIR", value_name = "DIR")]
     aws_keys_dir: Option<PathBuf>,
+    /// Envoy has its clusters from `attache render`, not from here: those of the configuration at the start are in use,
+    /// and credentials are written to the folder of the AWS keys.
+    #[arg(long, env = "ATTACHE_STATIC_CLUSTERS")]
+    static_clusters: bool,
     #[command(flatten)]
     tls: Tls,
     /// Log lines as text or as JSON. What is logged is set by RUST_LOG.
@@ -101,6 +105,7 @@ impl Serve {
             health_listen: self.health_listen,
             wasm: std::path::absolute(&self.wasm)?,
             ca_file: std::path::absolute(&self.ca_file)?,
+            fixed_clusters: self.static_clusters,
             prices,
             reload: Some(reload),
         };

@@ -14,6 +14,9 @@ use attache_llm::error::kind_of_status;
 use attache_llm::path::ADMIN_PREFIXES;
 use attache_llm::provider::ApiBase;
 
+use super::steps::{self, Named};
+use super::yaml;
+
 const TEMPLATE: &str = include_str!("../../../envoy/bootstrap.yaml");
 
 /// Where Envoy finds the sidecar.
@@ -79,6 +82,18 @@ pub struct BootstrapOptions {
     pub tokens: Option<Tokens>,
     /// One line of JSON per request on standard output.
     pub access_log: bool,
+    pub plan_by: PlanBy,
+    /// The deployments' clusters, in place of xDS.
+    pub clusters: Option<Vec<serde_json::Value>>,
+}
+
+/// How Envoy's router finds the cluster of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanBy {
+    /// In the plan itself: Envoy 1.40.
+    Groups,
+    /// By a matcher that knows these clusters: Envoy 1.39.
+    Matcher(Vec<Named>),
 }
 
 impl BootstrapOptions {
@@ -98,6 +113,8 @@ impl BootstrapOptions {
             tls: None,
             tokens: None,
             access_log: true,
+            plan_by: PlanBy::Groups,
+            clusters: None,
         }
     }
 }
@@ -125,6 +142,7 @@ pub fn render(options: &BootstrapOptions) -> Result<String> {
     template.string("gate_config", &serde_json::to_string(&options.gate)?);
     template.path("wasm", &options.wasm)?;
     template.decisions(options.gate.decisions);
+    template.plan(options);
     template.number("max_redirects", u64::from(MAX_PASSES).saturating_sub(1));
     template.string("replan_cluster", REPLAN_CLUSTER);
     template.string("wait_header", WAIT_HEADER);
@@ -178,11 +196,30 @@ impl Template {
     }
 
     fn decisions(&mut self, decisions: Decisions) {
-        self.flag("batched", decisions == Decisions::Batched);
         self.flag("ext_proc", decisions == Decisions::ExtProc);
         self.string("plan_header", PLAN_HEADER);
         self.string("plan_namespace", METADATA_NAMESPACE);
         self.string("plan_key", PLAN_KEY);
+    }
+
+    fn plan(&mut self, options: &BootstrapOptions) {
+        let matcher = match &options.plan_by {
+            PlanBy::Groups => None,
+            PlanBy::Matcher(clusters) => Some(clusters),
+        };
+        let batched = options.gate.decisions == Decisions::Batched;
+        self.flag("xds", options.clusters.is_none());
+        self.flag("groups", matcher.is_none());
+        self.flag("groups_batched", matcher.is_none() && batched);
+        self.flag("matcher", matcher.is_some());
+        self.flag("reroute", matcher.is_some() || batched);
+        let kept = if matcher.is_some() { steps::kept() } else { serde_json::json!([]) };
+        self.block("kept", yaml::emit(&kept, 16));
+        let specifier = matcher.map(|clusters| steps::specifier(clusters));
+        self.block("matcher", yaml::emit(&specifier.unwrap_or_default(), 22));
+        let clusters = options.clusters.clone().unwrap_or_default();
+        self.flag("clusters", !clusters.is_empty());
+        self.block("clusters", yaml::emit(&clusters.into(), 2));
     }
 
     fn timeouts(&mut self, options: &BootstrapOptions) {

@@ -1,3 +1,4 @@
+use attache_llm::contract::STEP_HEADERS;
 use serde_json::Value;
 
 use super::*;
@@ -336,4 +337,70 @@ fn the_filters_are_those_of_the_way_in_which_decisions_are_asked_for() {
     // The gate knows, too.
     let text = filters[0]["typed_config"]["config"]["configuration"]["value"].as_str().unwrap();
     assert_eq!(serde_json::from_str::<GateConfig>(text).unwrap().decisions, Decisions::Batched);
+}
+
+/// What the matcher answers, as the router asks: `before` is the number of the attempt before.
+fn matched<'a>(plugin: &'a Value, before: Option<&str>, steps: &[(&str, &str)]) -> &'a str {
+    let matcher = &plugin["typed_config"]["cluster_matcher"];
+    let later = &matcher["matcher_tree"]["exact_match_map"]["map"];
+    let inner = before.and_then(|number| later.get(number)).unwrap_or(&matcher["on_no_match"]);
+    let inner = &inner["matcher"];
+    let key = inner["matcher_tree"]["input"]["typed_config"]["key"].as_str().unwrap();
+    let step = steps.iter().find(|(header, _)| *header == key);
+    let found = step.and_then(|(_, plan)| inner["matcher_tree"]["exact_match_map"]["map"].get(*plan));
+    found.unwrap_or(&inner["on_no_match"])["action"]["typed_config"]["cluster"].as_str().unwrap()
+}
+
+#[test]
+fn before_1_40_a_matcher_finds_each_step() {
+    let mut options = options();
+    let named = |plan: &str, envoy: &str| Named { plan: plan.into(), envoy: envoy.into() };
+    options.plan_by = PlanBy::Matcher(vec![named("a", "outbound|443||a"), named("b", "b")]);
+    for (decisions, others) in
+        [(Decisions::Batched, vec![]), (Decisions::ExtProc, vec!["envoy.filters.http.ext_proc"])]
+    {
+        options.gate.decisions = decisions;
+        let bootstrap = parsed(&options);
+        let wanted = [vec!["attache.gate"], others];
+        let wanted: Vec<_> = wanted.concat();
+        let all = filters(&bootstrap);
+        let (last, rest) = all.split_last().unwrap();
+        let (kept, first) = rest.split_last().unwrap();
+        assert_eq!((first, *kept), (&wanted[..], "envoy.filters.http.set_filter_state"));
+        assert_eq!(*last, "envoy.filters.http.router");
+        let state = &hcm(&bootstrap)["http_filters"][rest.len() - 1]["typed_config"];
+        assert_eq!(state["clear_route_cache"], true);
+        let keys: Vec<_> = list_of(&state["on_request_headers"], "object_key");
+        assert_eq!(keys, STEP_HEADERS);
+        assert_eq!(
+            hcm(&bootstrap)["route_config"]["virtual_hosts"][0]["include_request_attempt_count"],
+            true
+        );
+        for route in routes(&bootstrap).iter().filter(|route| route["name"] != "admin").skip(1) {
+            let plugin = &route["route"]["inline_cluster_specifier_plugin"]["extension"];
+            let plan = [(STEP_HEADERS[0], "a"), (STEP_HEADERS[1], "b"), (STEP_HEADERS[11], "a")];
+            assert_eq!(matched(plugin, None, &plan), "outbound|443||a");
+            assert_eq!(matched(plugin, Some("1"), &plan), "b");
+            assert_eq!(matched(plugin, Some("11"), &plan), "outbound|443||a");
+            for (before, plan) in [(None, &[][..]), (Some("2"), &plan), (None, &[(STEP_HEADERS[0], "c")])] {
+                assert_eq!(matched(plugin, before, plan), "attache_no_plan");
+            }
+            assert_eq!(route["route"]["retry_policy"]["refresh_cluster_on_retry"], true);
+        }
+    }
+}
+
+fn list_of<'a>(items: &'a Value, name: &str) -> Vec<&'a str> {
+    items.as_array().unwrap().iter().map(|item| item[name].as_str().unwrap()).collect()
+}
+
+#[test]
+fn without_xds_all_clusters_are_there() {
+    let mut options = options();
+    assert!(parsed(&options).get("dynamic_resources").is_some());
+    options.clusters = Some(vec![serde_json::json!({"name": "g/openai/1", "type": "STRICT_DNS"})]);
+    let bootstrap = parsed(&options);
+    assert!(bootstrap.get("dynamic_resources").is_none());
+    assert_eq!(cluster(&bootstrap, "g/openai/1")["type"], "STRICT_DNS");
+    assert_eq!(cluster(&bootstrap, "attache_sidecar")["name"], "attache_sidecar");
 }

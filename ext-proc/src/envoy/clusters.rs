@@ -58,7 +58,7 @@ use crate::credentials::Credential;
 use crate::routing::{Deployment, Snapshot};
 
 /// Key of the HTTP options in a cluster's extension options.
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+pub(super) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// What clusters depend on beside the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct ClusterOptions {
     pub keys_dir: PathBuf,
     /// Mode of these files, e.g. `0o600`: Envoy must be able to read them.
     pub keys_mode: u32,
+    /// Envoy has its clusters from `attache render`. It takes credentials from files in `keys_dir`.
+    pub fixed: bool,
 }
 
 impl ClusterOptions {
@@ -87,6 +89,7 @@ impl ClusterOptions {
             idle_timeout: Duration::from_secs(55),
             keys_dir: PathBuf::from("aws"),
             keys_mode: 0o600,
+            fixed: false,
         }
     }
 }
@@ -118,7 +121,7 @@ pub(super) fn secret(cluster: &str, value: &str) -> (String, Any) {
 }
 
 /// Name of the SDS secret of a cluster.
-fn secret_name(cluster: &str) -> String {
+pub(super) fn secret_name(cluster: &str) -> String {
     format!("credential/{cluster}")
 }
 
@@ -211,7 +214,7 @@ fn circuit_breakers() -> CircuitBreakers {
 
 /// Does it serve realtime sessions? Their WebSocket is one of HTTP/1.1: over HTTP/2 it would be another request, which
 /// providers do not take.
-fn is_realtime(deployment: &Deployment) -> bool {
+pub(super) fn is_realtime(deployment: &Deployment) -> bool {
     deployment.mode.as_deref() == Some("realtime") || deployment.meta.model.contains("realtime")
 }
 

@@ -19,6 +19,12 @@ impl Published {
                 }
             };
             let Some(value) = value else { continue };
+            if self.options.fixed {
+                if let Err(error) = signing::write_secret(cluster, value.expose(), &self.options) {
+                    lacking.insert(cluster.clone(), format!("{error:#}"));
+                }
+                continue;
+            }
             let (name, body) = clusters::secret(cluster, value.expose());
             let item = Item { version: self.version(&body, true), body, retire_at: None };
             secret_of.insert(cluster.clone(), name.clone());

@@ -4,6 +4,10 @@
 //! |---|---|
 //! | [`bootstrap`] | renders `envoy/bootstrap.yaml` |
 //! | `clusters` | one cluster and, with a credential, one secret per deployment |
+//! | [`inline`] | the same clusters as text, for an Envoy without xDS |
+//! | [`mesh`] | objects for Istio and Envoy Gateway |
+//! | `steps` | the plan's clusters by a matcher, for an Envoy before 1.40 |
+//! | `yaml` | text of what is rendered |
 //! | `signing` | the filter that signs Bedrock's requests, and the files with its keys |
 //! | `published` | what is published, what each connected Envoy has acknowledged, and so which clusters are live |
 //! | `session` | one Envoy's side of the delta protocol |
@@ -12,11 +16,17 @@
 mod ads;
 pub mod bootstrap;
 mod clusters;
+pub mod inline;
+pub mod mesh;
 mod published;
 mod session;
 mod signing;
+mod steps;
+mod yaml;
 
 pub use ads::AdsService;
-pub use bootstrap::{BootstrapOptions, Jwks, ListenerTls, SidecarAddress, Tokens, render};
+pub use bootstrap::{BootstrapOptions, Jwks, ListenerTls, PlanBy, SidecarAddress, Tokens, render};
 pub use clusters::ClusterOptions;
 pub use published::{EnvoyStatus, Published};
+pub use steps::Named;
+pub use yaml::emit;

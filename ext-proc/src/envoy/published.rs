@@ -81,6 +81,8 @@ struct State {
     next_session: u64,
     /// Refusals that the log has seen.
     logged: HashSet<(String, String)>,
+    /// What was published first, where Envoy has its clusters from `attache render`.
+    fixed: Option<BTreeMap<String, Any>>,
 }
 
 /// One connected Envoy.
@@ -148,6 +150,9 @@ impl Published {
         let encoded = clusters::encode(snapshot, &self.options)?;
         let retire_at = Instant::now() + self.retire_after;
         let mut state = self.state.lock();
+        if self.options.fixed {
+            state.fix(&encoded);
+        }
         let of =
             |deployment: &Arc<Deployment>| Some((deployment.cluster.clone(), deployment.credential.clone()?));
         state.credentials = snapshot.deployments.values().filter_map(of).collect();
@@ -172,6 +177,12 @@ impl Published {
         self.refresh(&mut state, Instant::now());
         drop(state);
         self.changes.send_modify(|change| change.revision += 1);
+    }
+
+    /// Has Envoy its clusters from `attache render`?
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.options.fixed
     }
 
     /// Ends all streams, so that the server can stop.
@@ -304,6 +315,7 @@ impl Published {
         state.join(now);
         let mut live = Live { lacking: state.lacking.clone(), ..Live::default() };
         let mut decided = true;
+        let fixed = state.fixed.is_some();
         let mut pending = false;
         let mut all = state.held.is_empty();
         for (name, item) in &state.clusters {
@@ -320,10 +332,12 @@ impl Published {
                 }
                 ClusterVerdict::Rejected => all = false,
                 ClusterVerdict::Settling => (decided, pending) = (false, true),
+                // It waits for a restart, and nothing else waits for it.
+                ClusterVerdict::Waiting if fixed => all = false,
                 ClusterVerdict::Waiting => decided = false,
             }
         }
-        let joined = state.sessions.values().any(|session| session.joined);
+        let joined = state.fixed.is_some() || state.sessions.values().any(|session| session.joined);
         let any =
             !live.clusters.is_empty() || state.clusters.keys().all(|name| state.lacking.contains_key(name));
         live.ready = state.generation.is_some() && joined && decided && any;
@@ -385,6 +399,24 @@ enum ClusterVerdict {
 }
 
 impl State {
+    /// Nobody says which clusters an Envoy has that got them from `attache render`: those that there were at the start.
+    fn fix(&mut self, encoded: &BTreeMap<String, Any>) {
+        let fixed = self.fixed.get_or_insert_with(|| encoded.clone());
+        for (cluster, body) in encoded {
+            match fixed.get(cluster) {
+                Some(then) if then == body => {}
+                Some(_) => tracing::warn!(
+                    cluster,
+                    "changed since the start; Envoy has it as it was: render its configuration again, then restart both"
+                ),
+                None => tracing::warn!(
+                    cluster,
+                    "not in use: Envoy does not have it. Render its configuration again, then restart both"
+                ),
+            }
+        }
+    }
+
     fn join(&mut self, now: Instant) {
         for session in self.sessions.values_mut().filter(|session| !session.joined) {
             // Settled, not merely acknowledged: an Envoy that joins sooner would make clusters that the others serve
@@ -408,6 +440,9 @@ impl State {
 
     /// A cluster is live when all joined Envoys have it and its secret; one that lags does not hold up the others.
     fn verdict(&self, cluster: &str, now: Instant) -> ClusterVerdict {
+        if let Some(fixed) = &self.fixed {
+            return if fixed.contains_key(cluster) { ClusterVerdict::Live } else { ClusterVerdict::Waiting };
+        }
         let secret = self.secret_of.get(cluster);
         let mut known = false;
         let mut settling = false;

@@ -168,3 +168,35 @@ async fn a_cluster_without_its_token_is_not_planned_until_it_comes() {
     assert!(published.responses(id).is_empty(), "other keys are no other cluster");
     assert_eq!(std::fs::read_dir(dir.path().join("aws")).unwrap().count(), 1);
 }
+
+#[test]
+fn where_clusters_are_fixed_those_of_the_start_are_live_without_an_envoy() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ClusterOptions {
+        keys_dir: dir.path().join("aws"),
+        fixed: true,
+        ..ClusterOptions::new("/f.wasm".into())
+    };
+    let published = Published::new(options.clone());
+    assert!(!published.ready() && published.is_fixed());
+    published.publish(&snapshot(vec![deployment("g/a", Some("sk-1")), deployment("g/b", None)])).unwrap();
+    assert!(published.ready() && published.view().all_live(7));
+    let read = || std::fs::read_to_string(signing::secret_file("g/a", &options)).unwrap();
+    assert!(read().contains("sk-1"));
+
+    // One comes, one goes, one changes.
+    let changed = Deployment { port: 444, ..deployment("g/a", Some("sk-2")) };
+    published.publish(&snapshot(vec![changed, deployment("g/c", None)])).unwrap();
+    let view = published.view();
+    assert!(view.is_live("g/a"), "Envoy has it, as it was");
+    assert!(!view.is_live("g/b") && !view.is_live("g/c") && !view.all_live(7));
+    assert!(published.ready(), "it does not hold up the others");
+    assert_eq!(published.status().waiting, ["g/c"]);
+    assert!(read().contains("sk-2"));
+
+    std::fs::remove_dir_all(dir.path().join("aws")).unwrap();
+    std::fs::write(dir.path().join("aws"), "no folder").unwrap();
+    published.renew();
+    assert!(!published.view().is_live("g/a"), "nobody is asked without a credential");
+    assert!(published.view().lacks("g/a").is_some());
+}

@@ -16,11 +16,11 @@ use envoy_types::pb::envoy::extensions::filters::http::aws_request_signing::v3::
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use sha2::{Digest, Sha256};
 
-use super::clusters::ClusterOptions;
+use super::clusters::{ClusterOptions, secret_name};
 use crate::credentials::AwsKeys;
 
 /// Bedrock's name in a signature, for its runtime endpoint too.
-const SERVICE: &str = "bedrock";
+pub(super) const SERVICE: &str = "bedrock";
 
 /// The filter of a cluster. Without keys of its own it signs with what Envoy's environment has.
 pub(super) fn filter(
@@ -62,7 +62,7 @@ fn provider(cluster: &str, options: &ClusterOptions) -> Result<AwsCredentialProv
 }
 
 /// The file with a cluster's keys. Its name says nothing, and stays when the keys change.
-fn file(cluster: &str, options: &ClusterOptions) -> PathBuf {
+pub(super) fn file(cluster: &str, options: &ClusterOptions) -> PathBuf {
     let mut name = hex::encode(Sha256::digest(cluster.as_bytes()));
     name.truncate(32);
     options.keys_dir.join(name)
@@ -79,8 +79,30 @@ pub(super) fn is_there(cluster: &str, options: &ClusterOptions) -> bool {
 /// The folder or the file cannot be written.
 pub(super) fn write(cluster: &str, keys: &AwsKeys, options: &ClusterOptions) -> Result<()> {
     let text = keys.file().context("the keys hold characters that no key has")?;
-    let path = file(cluster, options);
-    if fs::read_to_string(&path).is_ok_and(|before| before == text) {
+    put(&file(cluster, options), &text, options)
+}
+
+/// The file with a cluster's credential as Envoy's file-based SDS reads it.
+pub(super) fn secret_file(cluster: &str, options: &ClusterOptions) -> PathBuf {
+    file(cluster, options).with_extension("json")
+}
+
+/// Writes a cluster's credential, if it is another than before. Envoy looks when a file is moved to its place.
+///
+/// # Errors
+/// The folder or the file cannot be written.
+pub(super) fn write_secret(cluster: &str, value: &str, options: &ClusterOptions) -> Result<()> {
+    let secret = serde_json::json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": secret_name(cluster),
+        "generic_secret": {"secret": {"inline_string": value}},
+    });
+    let text = serde_json::json!({"resources": [secret]}).to_string();
+    put(&secret_file(cluster, options), &text, options)
+}
+
+fn put(path: &Path, text: &str, options: &ClusterOptions) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|before| before == text) {
         return Ok(());
     }
     let dir = &options.keys_dir;
@@ -98,12 +120,13 @@ pub(super) fn write(cluster: &str, keys: &AwsKeys, options: &ClusterOptions) -> 
     let mut opened = opened.with_context(failed)?;
     opened.write_all(text.as_bytes()).with_context(failed)?;
     opened.set_permissions(fs::Permissions::from_mode(options.keys_mode)).with_context(failed)?;
-    fs::rename(&partial, &path).with_context(failed)
+    fs::rename(&partial, path).with_context(failed)
 }
 
 /// Removes the keys of clusters that Envoy no longer has. Envoy keeps what it has read.
 pub(super) fn sweep<'a>(clusters: impl Iterator<Item = &'a String>, options: &ClusterOptions) {
-    let kept: Vec<PathBuf> = clusters.map(|cluster| file(cluster, options)).collect();
+    let both = |cluster: &String| [file(cluster, options), secret_file(cluster, options)];
+    let kept: Vec<PathBuf> = clusters.flat_map(both).collect();
     let Ok(entries) = fs::read_dir(&options.keys_dir) else { return };
     for path in entries.flatten().map(|entry| entry.path()).filter(|path| !kept.contains(path)) {
         let _ = fs::remove_file(path);

@@ -23,7 +23,7 @@ pub(super) fn message(told: Told) -> ProcessingResponse {
 /// settles it.
 #[must_use]
 pub fn decided(decision: Decision) -> (ProcessingResponse, bool) {
-    let (going, reserved) = going(decision);
+    let (going, reserved) = going(decision, false);
     (go(going), reserved)
 }
 

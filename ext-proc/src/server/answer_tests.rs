@@ -78,3 +78,20 @@ fn what_an_earlier_pass_has_set_does_not_stay() {
         assert!(mutation.remove_headers.iter().any(|removed| removed == name), "{name}");
     }
 }
+
+#[test]
+fn where_clusters_are_fixed_each_step_has_a_header() {
+    let (told, _) = going(decision(None, None, None), true);
+    let steps: Vec<_> =
+        told.set.iter().filter(|(name, _)| contract::STEP_HEADERS.contains(name)).cloned().collect();
+    assert_eq!(
+        steps,
+        [
+            (contract::STEP_HEADERS[0], "gpt/openai/a".to_owned()),
+            (contract::STEP_HEADERS[1], REPLAN_CLUSTER.to_owned())
+        ]
+    );
+    assert!(contract::STEP_HEADERS[2..].iter().all(|name| told.remove.contains(name)), "of a plan before");
+    let (told, _) = going(decision(None, None, None), false);
+    assert!(told.set.iter().all(|(name, _)| !contract::STEP_HEADERS.contains(name)));
+}

@@ -62,6 +62,8 @@ pub struct ServeOptions {
     pub keys_dir: PathBuf,
     /// CA bundle for upstream TLS, as Envoy's machine sees it.
     pub ca_file: PathBuf,
+    /// Envoy's clusters are those of `attache render`, not of xDS.
+    pub fixed_clusters: bool,
     /// Prices of models behind wildcards, which no deployment has.
     pub prices: PriceTable,
     /// What stored credentials are encrypted with.
@@ -150,6 +152,7 @@ fn clusters(options: &ServeOptions) -> ClusterOptions {
     ClusterOptions {
         ca_file: options.ca_file.clone(),
         keys_dir: options.keys_dir.clone(),
+        fixed: options.fixed_clusters,
         // Whoever may open the socket is taken for Envoy, and may read what Envoy signs with.
         keys_mode: options.socket_mode & 0o644 | 0o600,
         ..ClusterOptions::new(options.wasm.clone())
@@ -162,6 +165,10 @@ pub(super) trait Envoy: LiveClusters {
     fn status(&self) -> serde_json::Value;
     /// Ends the xDS streams.
     fn close(&self);
+    /// Are its clusters those of `attache render`? Then it may be one that needs the plan in headers.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 }
 
 impl Envoy for Published {
@@ -178,6 +185,10 @@ impl Envoy for Published {
 
     fn close(&self) {
         Self::close(self);
+    }
+
+    fn is_fixed(&self) -> bool {
+        Self::is_fixed(self)
     }
 }
 

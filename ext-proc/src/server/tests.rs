@@ -94,6 +94,7 @@ impl Server {
             health_listen: ([127, 0, 0, 1], port).into(),
             wasm: PathBuf::new(),
             ca_file: PathBuf::new(),
+            fixed_clusters: false,
             keys_dir: PathBuf::new(),
             prices: PriceTable::default(),
             salt: None,

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use attache_llm::contract::{self, Ask, MIRROR_HEADER, Note, PER_TRY_HEADER, PLAN_KEY, Walk};
+use attache_llm::contract::{self, Ask, MIRROR_HEADER, Note, PER_TRY_HEADER, PLAN_KEY, STEP_HEADERS, Walk};
 use attache_llm::error::{ApiError, Blame};
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 
 use super::app::App;
 use super::metrics::Admission;
-use crate::routing::{Decision, Explanation, PlanStep, Timeouts};
+use crate::routing::{Decision, Explanation, MAX_STEPS, PlanStep, Timeouts};
+
+const _: () = assert!(MAX_STEPS == STEP_HEADERS.len(), "every step of a plan has its header");
 
 /// A question that was answered, and the answer not yet given away: dropping it refunds what is reserved.
 pub(super) enum Judged {
@@ -85,7 +87,7 @@ impl Judged {
         app.metrics.answer();
         match self {
             Self::Decided(decision) => {
-                let (going, reserved) = going(*decision);
+                let (going, reserved) = going(*decision, app.envoy.is_fixed());
                 app.metrics.admission(if reserved { Admission::Admitted } else { Admission::None });
                 Told::Go(Box::new(going))
             }
@@ -95,8 +97,8 @@ impl Judged {
     }
 }
 
-/// The decision in Envoy's terms, and whether something is reserved.
-pub(super) fn going(decision: Decision) -> (Going, bool) {
+/// The decision in Envoy's terms, and whether something is reserved. With `steps` the plan is in headers too.
+pub(super) fn going(decision: Decision, steps: bool) -> (Going, bool) {
     let reservation = Some(decision.reservation.hand_over()).filter(|id| !id.is_empty());
     let reserved = reservation.is_some();
     let note = Note {
@@ -107,7 +109,12 @@ pub(super) fn going(decision: Decision) -> (Going, bool) {
         group: decision.group,
         response_headers: decision.response_headers,
     };
-    let (set, remove) = headers(decision.plan.len(), decision.timeouts, decision.mirror);
+    let (mut set, mut remove) = headers(decision.plan.len(), decision.timeouts, decision.mirror);
+    if steps {
+        let taken = STEP_HEADERS.into_iter().zip(&decision.plan);
+        set.extend(taken.map(|(name, step)| (name, step.cluster.clone())));
+        remove.extend(STEP_HEADERS.iter().skip(decision.plan.len()));
+    }
     (Going { plan: groups(&decision.plan), set, remove, note, walk: decision.walk }, reserved)
 }
 

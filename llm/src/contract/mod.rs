@@ -46,6 +46,25 @@ pub const ASK_HEADER: &str = "x-attache-ask";
 pub const PLAN_HEADER: &str = "x-attache-plan";
 /// header_to_metadata drops a value from this length on, in silence, and the request would have no plan.
 pub const MAX_PLAN_HEADER: usize = 8 * 1024;
+/// Clusters of the plan's steps, one each, for an Envoy whose router cannot read a plan from metadata (before 1.40): it
+/// finds the cluster of an attempt by matching these ([`ATTEMPT_HEADER`]). Only told where clusters are fixed.
+pub const STEP_HEADERS: [&str; 12] = [
+    "x-attache-step-1",
+    "x-attache-step-2",
+    "x-attache-step-3",
+    "x-attache-step-4",
+    "x-attache-step-5",
+    "x-attache-step-6",
+    "x-attache-step-7",
+    "x-attache-step-8",
+    "x-attache-step-9",
+    "x-attache-step-10",
+    "x-attache-step-11",
+    "x-attache-step-12",
+];
+/// Number of the attempt before, when Envoy's router chooses the cluster of the next one by matching. The adapter leaves
+/// it where it is: all attempts share one map of headers.
+pub const ATTEMPT_HEADER: &str = "x-envoy-attempt-count";
 /// Request header that names the cluster of the route's mirror policy.
 pub const MIRROR_HEADER: &str = "x-attache-mirror";
 /// Request header with the limit of one attempt, for Envoy's router.
