@@ -61,7 +61,8 @@ pub fn conclude(own: u32, waiter: &Waiter, answer: Result<Decided, u16>) -> bool
             host::on_behalf_of(waiter.context, own, || tell(word));
             true
         }
-        Some(Err(((request, ending), answer))) => {
+        Some(Err((left, answer))) => {
+            let (request, ending) = *left;
             close(request, &ending, answer);
             false
         }

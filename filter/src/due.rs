@@ -46,7 +46,8 @@ impl Dues {
         self.0.extend(both.map(|(waiter, answer)| Due::Decision { waiter, answer }));
     }
 
-    pub fn next(&mut self) -> Option<Due> {
+    /// The one that waited longest.
+    pub fn take(&mut self) -> Option<Due> {
         self.0.pop_front()
     }
 
@@ -65,7 +66,7 @@ mod tests {
     }
 
     fn told(dues: &mut Dues) -> Vec<String> {
-        std::iter::from_fn(|| dues.next())
+        std::iter::from_fn(|| dues.take())
             .map(|due| match due {
                 Due::Key { context, looked } => format!("{context} {looked:?}"),
                 Due::Decision { waiter, answer } => format!("{} {answer:?}", waiter.context),
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(told[0], "0 Ok(Late)");
         assert!(told[1].starts_with("1 Ok(Refuse("), "{told:?}");
         assert_eq!(told[2..], ["7 Nobody", "8 Nobody"]);
-        assert!(dues.is_empty() && dues.next().is_none());
+        assert!(dues.is_empty() && dues.take().is_none());
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct Questions {
     /// Waiters of all flights.
     asked: usize,
     /// Requests that ended while they were asked for, by call id.
-    left: HashMap<String, (Request, Ending)>,
+    left: HashMap<String, Box<(Request, Ending)>>,
 }
 
 impl Questions {
@@ -120,12 +120,12 @@ impl Questions {
             self.queue.remove(place);
             return Some(request);
         }
-        self.left.insert(request.call_id.clone(), (request, ending.clone()));
+        self.left.insert(request.call_id.clone(), Box::new((request, ending.clone())));
         None
     }
 
     /// The request with this id, if it ended before its answer came.
-    pub fn take_left(&mut self, call_id: &str) -> Option<(Request, Ending)> {
+    pub fn take_left(&mut self, call_id: &str) -> Option<Box<(Request, Ending)>> {
         if self.left.is_empty() { None } else { self.left.remove(call_id) }
     }
 }

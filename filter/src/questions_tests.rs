@@ -93,7 +93,7 @@ fn who_leaves_after_it_is_kept_for_the_answer() {
     let (flight, _) = questions.next_call(0).unwrap();
     assert!(leave(&mut questions, 1).is_none());
     assert_eq!(questions.answered(flight), [waiter(1)]);
-    let (request, ending) = questions.take_left("call-1").unwrap();
+    let (request, ending) = *questions.take_left("call-1").unwrap();
     assert_eq!((request.call_id.as_str(), ending.status), ("call-1", 7));
     assert!(questions.take_left("call-1").is_none(), "once only");
 }

@@ -110,7 +110,7 @@ impl GateRoot {
         self.send_lookups();
         let mut resumed = 0_usize;
         while resumed < AT_ONCE
-            && let Some(Some(due)) = vm::with(|vm| vm.due.next())
+            && let Some(Some(due)) = vm::with(|vm| vm.due.take())
         {
             resumed = resumed.saturating_add(usize::from(self.tell(due)));
         }

@@ -79,6 +79,10 @@ struct State {
     secrets: BTreeMap<String, Item>,
     sessions: HashMap<u64, Session>,
     next_session: u64,
+    /// Cluster -> from when on it is taken for known where no Envoy could say. Those not here are at once.
+    assumed_at: HashMap<String, Instant>,
+    /// Clusters that the last Envoy here had refused when it left.
+    refused: BTreeSet<String>,
     /// Refusals that the log has seen.
     logged: HashSet<(String, String)>,
     /// What was published first, where Envoy has its clusters from `attache render`.
@@ -157,6 +161,7 @@ impl Published {
             |deployment: &Arc<Deployment>| Some((deployment.cluster.clone(), deployment.credential.clone()?));
         state.credentials = snapshot.deployments.values().filter_map(of).collect();
         let names: BTreeSet<String> = encoded.keys().cloned().collect();
+        state.expect(&names, Instant::now());
         retire(&mut state.clusters, &names, retire_at);
         let item = |body: Any| Item { version: self.version(&body, false), body, retire_at: None };
         state.held = encoded.into_iter().map(|(name, body)| (name, item(body))).collect();
@@ -244,6 +249,7 @@ impl Published {
         let mut state = self.state.lock();
         if let Some(session) = state.sessions.remove(&id) {
             tracing::info!(node = session.node, "Envoy disconnected");
+            state.refused.extend(session.clusters.rejected().map(|(name, _)| name.clone()));
         }
         self.refresh(&mut state, Instant::now());
     }
@@ -313,9 +319,14 @@ impl Published {
     /// Computes the live set anew. True if something still has to settle.
     fn refresh(&self, state: &mut State, now: Instant) -> bool {
         state.join(now);
+        let joined = state.sessions.values().any(|session| session.joined);
+        if joined {
+            state.refused.clear();
+        }
+        let fixed = state.fixed.is_some();
+        let known = fixed || joined;
         let mut live = Live { lacking: state.lacking.clone(), ..Live::default() };
         let mut decided = true;
-        let fixed = state.fixed.is_some();
         let mut pending = false;
         let mut all = state.held.is_empty();
         for (name, item) in &state.clusters {
@@ -326,7 +337,8 @@ impl Published {
                 all = false;
                 continue;
             }
-            match state.verdict(name, now) {
+            let verdict = if known { state.verdict(name, now) } else { state.assumed(name, now) };
+            match verdict {
                 ClusterVerdict::Live => {
                     live.clusters.insert(name.clone());
                 }
@@ -337,11 +349,10 @@ impl Published {
                 ClusterVerdict::Waiting => decided = false,
             }
         }
-        let joined = state.fixed.is_some() || state.sessions.values().any(|session| session.joined);
         let any =
             !live.clusters.is_empty() || state.clusters.keys().all(|name| state.lacking.contains_key(name));
-        live.ready = state.generation.is_some() && joined && decided && any;
-        live.complete = state.generation.filter(|_| live.ready && all);
+        live.ready = state.generation.is_some() && known && decided && any;
+        live.complete = state.generation.filter(|_| decided && any && all);
         let waits_to_join = state.sessions.values().any(|session| !session.joined);
         self.live.store(live.into());
         pending || waits_to_join
@@ -492,6 +503,8 @@ impl Session {
     }
 }
 
+#[path = "assumed.rs"]
+mod assumed;
 #[path = "filled.rs"]
 mod filled;
 

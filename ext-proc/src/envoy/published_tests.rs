@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::thread::sleep;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::google::rpc::Status;
 
+use super::assumed::ASSUME_AFTER;
 use super::*;
 use crate::config::Secret as Plain;
 use crate::credentials::{AwsSource, Source};
@@ -63,12 +65,72 @@ fn settle(published: &Published) {
     published.tick();
 }
 
+/// An Envoy that has all of an empty configuration.
+fn joined(published: &Published) -> u64 {
+    published.publish(&snapshot(Vec::new())).unwrap();
+    let id = published.connect();
+    ask(published, id, Cluster::type_url(), &[]);
+    acknowledge(published, id, &published.responses(id));
+    settle(published);
+    id
+}
+
+#[test]
+fn where_no_envoy_can_say_clusters_are_taken_for_known() {
+    let published = published();
+    published.publish(&snapshot(vec![deployment("g/a", None)])).unwrap();
+    assert!(published.view().is_live("g/a") && published.view().all_live(7), "from the start");
+    assert!(!published.ready(), "but nobody is ready by it");
+    published.publish(&snapshot(vec![deployment("g/a", None), deployment("g/b", None)])).unwrap();
+    assert!(published.view().is_live("g/a") && !published.view().is_live("g/b"), "what is new later");
+    assert!(!published.view().all_live(7));
+    let later = Instant::now() + ASSUME_AFTER + Duration::from_millis(1);
+    published.refresh(&mut published.state.lock(), later);
+    assert!(published.view().is_live("g/b") && published.view().all_live(7));
+    // One that has its stream here knows better, from the moment that it has everything.
+    let id = published.connect();
+    ask(&published, id, Cluster::type_url(), &[]);
+    assert!(published.view().is_live("g/a"));
+    let responses = published.responses(id);
+    acknowledge(&published, id, &responses);
+    settle(&published);
+    assert!(published.ready());
+    published.publish(&snapshot(vec![deployment("g/a", None), deployment("g/c", None)])).unwrap();
+    assert!(!published.view().is_live("g/c"), "not acknowledged");
+}
+
+#[test]
+fn what_the_last_envoy_refused_is_not_taken_for_known() {
+    let published = published();
+    published.publish(&snapshot(vec![deployment("g/a", None), deployment("g/b", None)])).unwrap();
+    let id = published.connect();
+    ask(&published, id, Cluster::type_url(), &[]);
+    for response in published.responses(id) {
+        let mut request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..Default::default()
+        };
+        let message = "Error adding/updating cluster(s) g/b: no".to_owned();
+        request.error_detail = Some(Status { code: 13, message, ..Default::default() });
+        published.request(id, &request);
+    }
+    settle(&published);
+    let refused: Vec<_> = published.status().rejected.into_keys().collect();
+    published.disconnect(id);
+    for name in ["g/a", "g/b"] {
+        assert_eq!(published.view().is_live(name), !refused.contains(&name.to_owned()), "{name}");
+    }
+    assert!(!refused.is_empty());
+    published.publish(&snapshot(vec![deployment("g/a", None), deployment("g/b", None)])).unwrap();
+    assert!(published.view().is_live("g/b"), "a new configuration is a new chance");
+}
+
 #[test]
 fn a_cluster_is_live_only_with_its_secret() {
     let published = published();
+    let id = joined(&published);
     published.publish(&snapshot(vec![deployment("g/a", Some("k"))])).unwrap();
-    let id = published.connect();
-    ask(&published, id, Cluster::type_url(), &[]);
     acknowledge(&published, id, &published.responses(id));
     settle(&published);
     assert!(!published.view().is_live("g/a"), "without its secret the cluster still warms up");

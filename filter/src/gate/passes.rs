@@ -41,7 +41,11 @@ impl Gate {
             host::set_header(MAP, "content-length", &len.to_string());
         }
         let next = put(self.context, &ask);
-        vm::with(|vm| Some(vm.requests.get_mut(call_id)?.passes.undecided = next.waits()));
+        vm::with(|vm| {
+            if let Some(request) = vm.requests.get_mut(call_id) {
+                request.passes.undecided = next.waits();
+            }
+        });
         Some(self.follow(next))
     }
 
