@@ -1,14 +1,30 @@
 //! Which clusters Envoy has, where no Envoy can say.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ClusterVerdict, State};
+use super::{ClusterVerdict, Published, State};
 
 /// With several sidecars an Envoy has its stream to one of them and asks them all. One that no Envoy has its stream to
 /// takes a cluster of a changed configuration for known after this: the sidecar with the stream reads the same file, if not
 /// at the same moment.
 pub(super) const ASSUME_AFTER: Duration = Duration::from_secs(5);
+
+/// What is assumed changes with time, and without a stream nobody looks at the clock.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Published {
+    /// Keeps what is assumed up to date while no Envoy is connected. Ends with the process.
+    pub async fn assume(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.state.lock().sessions.is_empty() {
+                self.tick();
+            }
+        }
+    }
+}
 
 impl State {
     /// Notes which clusters of a configuration are new. At the start none is: whoever asks has them from before, or from

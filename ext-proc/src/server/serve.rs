@@ -124,6 +124,7 @@ pub async fn serve_until(
     let published = Arc::new(Published::new(clusters(&options)).keyring(Arc::clone(&keyring)));
     published.publish(&snapshot).context("clusters for Envoy")?;
     let ads = AdsService::new(Arc::clone(&published)).into_server();
+    beside.spawn(Arc::clone(&published).assume());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     beside.spawn(credentials::tend(Arc::clone(&keyring), Arc::clone(&snapshot), Arc::clone(&published)));
     let reloads = Arc::<ReloadState>::default();
