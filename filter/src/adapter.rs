@@ -409,11 +409,11 @@ impl HttpContext for Adapter {
         let headers = host::headers(MAP);
         self.status = headers.find(":status").and_then(|status| status.parse().ok()).unwrap_or(0);
         self.retry_after_s = retry_after(&headers);
-        for (name, _) in headers.iter() {
-            if NOT_FOR_CLIENTS.contains(&name)
-                || RESPONSE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        for name in headers.names() {
+            if NOT_FOR_CLIENTS.iter().any(|private| private.as_bytes() == name)
+                || RESPONSE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
             {
-                host::remove_header(MAP, name);
+                host::remove_named(MAP, name);
             }
         }
         let encoding = headers.find("content-encoding").unwrap_or_default();

@@ -352,10 +352,12 @@ impl HttpContext for Gate {
         const MAP: MapType = MapType::HttpRequestHeaders;
         let headers = host::headers(MAP);
         // Only the gate and the sidecar may say these; a client that does is not told, just not heard.
-        let ours =
-            |name: &str| name.starts_with(HEADER_PREFIX) || [PER_TRY_HEADER, ATTEMPT_HEADER].contains(&name);
-        for (name, _) in headers.iter().filter(|(name, _)| ours(name)) {
-            host::remove_header(MAP, name);
+        let ours = |name: &[u8]| {
+            name.starts_with(HEADER_PREFIX.as_bytes())
+                || [PER_TRY_HEADER, ATTEMPT_HEADER].iter().any(|ours| ours.as_bytes() == name)
+        };
+        for name in headers.names().filter(|name| ours(name)) {
+            host::remove_named(MAP, name);
         }
         let sent = headers.find(":path").unwrap_or_default();
         let redirected = redirect::split(sent);

@@ -11,6 +11,34 @@ pub struct Headers(Vec<u8>);
 /// Bytes of a length.
 const LENGTH: usize = 4;
 
+/// Where one header is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: usize,
+    name: usize,
+    value: usize,
+}
+
+impl Place {
+    fn end(self) -> usize {
+        self.at.saturating_add(self.name).saturating_add(self.value).saturating_add(2)
+    }
+
+    fn name(self, bytes: &[u8]) -> Option<&[u8]> {
+        bytes.get(self.at..self.at.saturating_add(self.name))
+    }
+
+    fn value(self, bytes: &[u8]) -> Option<&[u8]> {
+        let at = self.at.saturating_add(self.name).saturating_add(1);
+        bytes.get(at..at.saturating_add(self.value))
+    }
+
+    /// Most names differ in length: those are not looked at.
+    fn is(self, bytes: &[u8], name: &str) -> bool {
+        self.name == name.len() && self.name(bytes) == Some(name.as_bytes())
+    }
+}
+
 impl Headers {
     /// `serialized` is what the host says; of one that does not keep to the form, those headers are there that do.
     #[must_use]
@@ -23,38 +51,38 @@ impl Headers {
         self.raw().filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, value)))
     }
 
+    /// Names, for those who look at all of them.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.places().map_while(|place| place.name(&self.0))
+    }
+
     fn raw(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let count = self.number(0).unwrap_or(0);
-        let lengths = count.saturating_mul(LENGTH).saturating_mul(2);
-        let (mut at, mut place) = (LENGTH, lengths.saturating_add(LENGTH));
-        (0..count).map_while(move |_| {
-            let name = self.text(place, self.number(at)?)?;
-            place = place.saturating_add(name.len()).saturating_add(1);
-            let value = self.text(place, self.number(at.saturating_add(LENGTH))?)?;
-            place = place.saturating_add(value.len()).saturating_add(1);
-            at = at.saturating_add(2_usize.saturating_mul(LENGTH));
-            Some((name, value))
+        self.places().map_while(|place| Some((place.name(&self.0)?, place.value(&self.0)?)))
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let (count, rest) = self.0.split_first_chunk::<LENGTH>().unwrap_or((&[0; LENGTH], &[]));
+        let count = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(0);
+        let lengths = count.saturating_mul(2 * LENGTH);
+        let mut at = lengths.saturating_add(LENGTH);
+        let (pairs, _) = rest.get(..lengths).unwrap_or_default().as_chunks::<{ 2 * LENGTH }>();
+        pairs.iter().map(move |[a, b, c, d, e, f, g, h]| {
+            let number = |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
+            let place = Place { at, name: number([*a, *b, *c, *d]), value: number([*e, *f, *g, *h]) };
+            at = place.end();
+            place
         })
     }
 
-    fn number(&self, at: usize) -> Option<usize> {
-        let bytes = self.0.get(at..at.saturating_add(LENGTH))?;
-        usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
-    }
-
-    fn text(&self, at: usize, length: usize) -> Option<&[u8]> {
-        self.0.get(at..at.saturating_add(length))
-    }
-
     /// Values of a header, each that Envoy keeps apart.
-    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.raw().filter(move |(header, _)| *header == name.as_bytes()).map(|(_, value)| value)
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.places().filter(|place| place.is(&self.0, name)).map_while(|place| place.value(&self.0))
     }
 
     /// The first value of a header.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&[u8]> {
-        self.raw().find(|(header, _)| *header == name.as_bytes()).map(|(_, value)| value)
+        self.places().find(|place| place.is(&self.0, name)).and_then(|place| place.value(&self.0))
     }
 
     /// The first value of a header as text; `None` when absent or not UTF-8.

@@ -66,6 +66,13 @@ pub fn remove_header(map: MapType, name: &str) {
     let _ = hostcalls::remove_map_value(map, name);
 }
 
+/// As [`remove_header`]. Envoy takes no name that is no text.
+pub fn remove_named(map: MapType, name: &[u8]) {
+    if let Ok(name) = std::str::from_utf8(name) {
+        remove_header(map, name);
+    }
+}
+
 /// A leaf property as bytes.
 #[must_use]
 pub fn property(path: &[&str]) -> Option<Vec<u8>> {

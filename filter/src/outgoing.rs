@@ -248,21 +248,21 @@ fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
 #[must_use]
 pub fn strip(headers: &Headers, stale: &[String], copy: bool) -> bool {
     let mut copied = false;
-    for (name, _) in headers.iter() {
-        if name == MIRROR_HEADER && !copy {
+    for name in headers.names() {
+        if name == MIRROR_HEADER.as_bytes() && !copy {
             copied = true;
             continue;
         }
         // By it an Envoy before 1.40 finds the next step of the plan. It says nothing that a provider must not know.
-        if name == ATTEMPT_HEADER {
+        if name == ATTEMPT_HEADER.as_bytes() {
             continue;
         }
-        let private = PRIVATE.contains(&name) || KEY_HEADERS.contains(&name);
-        if private
-            || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || stale.iter().any(|stale| stale.eq_ignore_ascii_case(name))
+        let mut private = PRIVATE.iter().chain(&KEY_HEADERS);
+        if private.any(|private| private.as_bytes() == name)
+            || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+            || stale.iter().any(|stale| stale.as_bytes().eq_ignore_ascii_case(name))
         {
-            host::remove_header(MapType::HttpRequestHeaders, name);
+            host::remove_named(MapType::HttpRequestHeaders, name);
         }
     }
     copied

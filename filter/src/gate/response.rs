@@ -97,11 +97,12 @@ impl Gate {
 
     pub(super) fn answer_headers(&mut self, headers: &Headers) {
         const MAP: MapType = MapType::HttpResponseHeaders;
-        for (name, _) in headers.iter() {
-            let internal =
-                name.starts_with("x-envoy-") || name.starts_with(HEADER_PREFIX) || name == "set-cookie";
+        for name in headers.names() {
+            let internal = name.starts_with(b"x-envoy-")
+                || name.starts_with(HEADER_PREFIX.as_bytes())
+                || name == b"set-cookie";
             if internal {
-                host::remove_header(MAP, name);
+                host::remove_named(MAP, name);
             }
         }
         // Envoy has set its own where the provider has none.
