@@ -262,7 +262,7 @@ class Stack:
     def bootstrap(self):
         """The bootstrap that `attache envoy` prints, in a file."""
         command = [ATTACHE, "envoy", "--config", self.config, "--wasm", WASM, "--listen", self.listen, "--admin",
-                   self.admin, "--socket", self.socket, *self.envoy_flags]
+                   self.admin, "--socket", self.socket, "--sds-dir", self.folder / "sds", *self.envoy_flags]
         done = subprocess.run([str(part) for part in command], env=self.environment, text=True, capture_output=True,
                               check=False)
         if done.returncode != 0:

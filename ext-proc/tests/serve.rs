@@ -191,7 +191,7 @@ fn watching(file: &Path) -> (Snapshot, Reload) {
     let fresh = read(file, 1).unwrap();
     let owned = file.to_owned();
     let reload = Reload::new(move |generation| read(&owned, generation));
-    (fresh.snapshot, reload.watching(file.to_owned(), fresh.files, Duration::from_millis(20)))
+    (fresh.snapshot, reload.watching(file.into(), fresh.files, Duration::from_millis(20)))
 }
 
 impl Sidecar {

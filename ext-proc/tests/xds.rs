@@ -372,6 +372,7 @@ fn every_variant_of_the_bootstrap_is_valid_to_envoy() {
             key: key.clone(),
             client_ca,
             client_optional: false,
+            http3: (number == 2).then_some(443),
         });
         options.gate.trust_xfcc = number == 1;
         let url = |url: &str| Jwks::Url { url: url.into(), ca: ca.clone() };

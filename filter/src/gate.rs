@@ -345,7 +345,14 @@ pub fn key_decided(context: u32, looked: &Looked) -> bool {
     true
 }
 
-impl Context for Gate {}
+impl Context for Gate {
+    /// Over HTTP/3 Envoy tells its own access logs when the client has acknowledged the answer, and filters never: what
+    /// `on_log` does must be done here. Over the others it was.
+    fn on_done(&mut self) -> bool {
+        self.over();
+        true
+    }
+}
 
 impl HttpContext for Gate {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
@@ -486,8 +493,6 @@ impl HttpContext for Gate {
     }
 
     fn on_log(&mut self) {
-        if self.ours {
-            self.finish();
-        }
+        self.over();
     }
 }

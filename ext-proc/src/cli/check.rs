@@ -6,7 +6,7 @@ use super::{ConfigFlag, DataDir};
 use crate::config::{self, Env};
 use crate::prices::PriceTable;
 
-/// `attache check`: everything that can be known without a network.
+/// `attache check`: everything that can be known without a network (beside that of the bucket, if it is in one).
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -24,7 +24,14 @@ impl Check {
                 return ExitCode::FAILURE;
             }
         };
-        let report = config::check(&self.config.config, &Env::process(), &prices);
+        let origin = match self.config.origin() {
+            Ok(origin) => origin,
+            Err(error) => {
+                eprintln!("attache: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let report = config::check(&origin, &Env::process(), &prices);
         println!("{report}");
         if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

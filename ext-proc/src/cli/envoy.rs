@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::{ConfigFlag, DataDir};
 use crate::config::{self, Config, Env};
 use crate::envoy::bootstrap::{self, BootstrapOptions, Jwks, ListenerTls, SidecarAddress, Tokens};
+use crate::envoy::secret_files;
 use crate::prices::PriceTable;
 use crate::routing::Snapshot;
 
@@ -30,6 +31,10 @@ pub(super) struct Envoy {
     admin: SocketAddr,
     #[command(flatten)]
     tls: PublicTls,
+    /// Folder for the files by which Envoy finds its certificates and notices new ones, made if there are any; Envoy must
+    /// find it by the same path [default: <data-dir>/sds].
+    #[arg(long, env = "ATTACHE_SDS_DIR", value_name = "DIR")]
+    sds_dir: Option<PathBuf>,
     #[command(flatten)]
     sidecar: RemoteSidecar,
     #[command(flatten)]
@@ -75,6 +80,10 @@ struct PublicTls {
     /// Clients may come without a certificate. One that they show is verified all the same.
     #[arg(long, requires = "tls_client_ca")]
     tls_client_optional: bool,
+    /// Serve HTTP/3 too, at the UDP port of the same number, and tell clients of it. PORT: the one that they reach, where it
+    /// is another than that of --listen.
+    #[arg(long, requires = "tls_cert", value_name = "PORT", num_args = 0..=1)]
+    http3: Option<Option<u16>>,
 }
 
 /// Tokens of callers without a key (`features.identities[].jwt`).
@@ -118,7 +127,10 @@ struct RemoteSidecar {
 
 impl Envoy {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        print!("{}", bootstrap::render(&self.options()?.0)?);
+        let (options, _) = self.options()?;
+        let text = bootstrap::render(&options)?;
+        write_secrets(&options)?;
+        print!("{text}");
         Ok(())
     }
 
@@ -129,7 +141,7 @@ impl Envoy {
 
     /// What the bootstrap depends on, and the deployments.
     pub(super) fn options(self) -> anyhow::Result<(BootstrapOptions, Snapshot)> {
-        let config = super::load(&self.config.config)?.config;
+        let config = super::load(&self.config)?.config;
         let snapshot = config::snapshot(&config, &PriceTable::embedded(), 1, &Env::process())?;
         let sidecar = match self.sidecar.address()? {
             Some(address) => address,
@@ -152,13 +164,32 @@ impl Envoy {
                 decisions: self.decisions.into(),
                 ..defaults.gate
             },
-            tls: self.tls.options()?,
+            sds_dir: Some(std::path::absolute(
+                self.sds_dir.unwrap_or_else(|| self.data.data_dir.join("sds")),
+            )?),
+            tls: self.tls.options(self.listen)?,
             tokens: self.tokens.options()?,
             access_log: self.access_log == AccessLog::Json,
             ..defaults
         };
         Ok((options, snapshot))
     }
+}
+
+/// Makes the files by which Envoy finds its certificates.
+pub(super) fn write_secrets(options: &BootstrapOptions) -> anyhow::Result<()> {
+    secret_files(options)?.iter().try_for_each(|(path, secret)| write(path, secret))
+}
+
+/// Whole or not at all: an Envoy that runs reads it again.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let failed = || format!("cannot write {} (--sds-dir)", path.display());
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(failed)?;
+    }
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text).with_context(failed)?;
+    std::fs::rename(&partial, path).with_context(failed)
 }
 
 impl From<Ask> for Decisions {
@@ -171,12 +202,13 @@ impl From<Ask> for Decisions {
 }
 
 impl PublicTls {
-    fn options(self) -> anyhow::Result<Option<ListenerTls>> {
+    fn options(self, listen: SocketAddr) -> anyhow::Result<Option<ListenerTls>> {
+        let http3 = self.http3.map(|port| port.unwrap_or(listen.port()));
         let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) else { return Ok(None) };
         let client_ca = self.tls_client_ca.map(std::path::absolute).transpose()?;
         let client_optional = self.tls_client_optional;
         let (cert, key) = (std::path::absolute(cert)?, std::path::absolute(key)?);
-        Ok(Some(ListenerTls { cert, key, client_ca, client_optional }))
+        Ok(Some(ListenerTls { cert, key, client_ca, client_optional, http3 }))
     }
 }
 

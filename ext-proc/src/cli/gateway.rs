@@ -12,7 +12,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
-use crate::config::{self, Env};
+use crate::config::Env;
 use crate::server::client::{Asked, Client, Target};
 
 /// Longest answer, bytes: a page of keys with their metadata.
@@ -130,10 +130,8 @@ impl Gateway {
         if let Some(key) = self.master_key.as_deref().filter(|key| !key.is_empty()) {
             return Ok(key.to_owned());
         }
-        let file = self.config.as_ref();
-        let file = file.context("give the master key: --master-key, LITELLM_MASTER_KEY or --config")?;
-        let key = config::load(file, &Env::process())?.config.general_settings.master_key;
-        Ok(key.context("the configuration has no master key")?.expose().to_owned())
+        let missing = "give the master key: --master-key, LITELLM_MASTER_KEY or --config";
+        super::master_key(self.config.as_deref(), missing)
     }
 }
 

@@ -22,10 +22,12 @@ mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Env, Loaded};
+use crate::config::{self, Bucket, Env, Loaded, Origin};
 
 /// Attaché: the sidecar of an LLM gateway that lives inside Envoy.
 #[derive(Debug, Parser)]
@@ -77,9 +79,31 @@ enum Command {
 /// Flags that every command with a configuration shares.
 #[derive(Debug, Args)]
 struct ConfigFlag {
-    /// LiteLLM-style YAML file.
+    /// LiteLLM-style YAML file; LITELLM_CONFIG_BUCKET_NAME names a bucket instead (docs/configuration.md).
     #[arg(long, short, env = "ATTACHE_CONFIG", value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+}
+
+impl ConfigFlag {
+    fn origin(&self) -> anyhow::Result<Origin> {
+        origin(self.config.as_deref())?
+            .context("give --config FILE, or LITELLM_CONFIG_BUCKET_NAME and LITELLM_CONFIG_BUCKET_OBJECT_KEY")
+    }
+}
+
+/// The bucket of the environment, which wins as it does in LiteLLM, else the file.
+fn origin(file: Option<&Path>) -> anyhow::Result<Option<Origin>> {
+    match Bucket::from_env(&Env::process()).map_err(anyhow::Error::msg)? {
+        Some(bucket) => Ok(Some(Origin::Bucket(Arc::new(bucket)))),
+        None => Ok(file.map(Origin::from)),
+    }
+}
+
+/// The master key of a configuration, for commands that ask a gateway.
+fn master_key(file: Option<&Path>, missing: &'static str) -> anyhow::Result<String> {
+    let origin = origin(file)?.context(missing)?;
+    let key = config::load(&origin, &Env::process())?.config.general_settings.master_key;
+    Ok(key.context("the configuration has no master key")?.expose().to_owned())
 }
 
 /// Where the sidecar keeps its files (SQLite, spool, socket).
@@ -132,8 +156,8 @@ fn report(result: anyhow::Result<()>) -> ExitCode {
 }
 
 /// Loads a configuration with the process's environment, printing warnings to standard error.
-fn load(path: &Path) -> anyhow::Result<Loaded> {
-    let loaded = config::load(path, &Env::process())?;
+fn load(config: &ConfigFlag) -> anyhow::Result<Loaded> {
+    let loaded = config::load(&config.origin()?, &Env::process())?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }

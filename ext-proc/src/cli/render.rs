@@ -85,7 +85,9 @@ impl Plain {
         if self.envoy_version == Version::V139 {
             options.plan_by = PlanBy::Matcher(mesh::names(&snapshot, |one| one.cluster.clone()));
         }
-        print!("{PREFACE}{}", bootstrap::render(&options)?);
+        let text = bootstrap::render(&options)?;
+        super::envoy::write_secrets(&options)?;
+        print!("{PREFACE}{text}");
         Ok(())
     }
 }
@@ -138,7 +140,7 @@ struct Mesh {
 
 impl Mesh {
     fn options(self) -> anyhow::Result<(MeshOptions, Snapshot, Option<String>)> {
-        let config = super::load(&self.config.config)?.config;
+        let config = super::load(&self.config)?.config;
         let snapshot = config::snapshot(&config, &PriceTable::embedded(), 1, &Env::process())?;
         let mut bootstrap = super::envoy::for_configuration(
             BootstrapOptions::new(SidecarAddress::Unix(self.socket), self.wasm.clone()),

@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-use crate::config::{self, Env};
 use crate::server::client::{Client, Target};
 
 /// Longest answer, bytes: an explanation has a line per deployment of a group.
@@ -97,10 +96,10 @@ impl Explain {
         if let Some(key) = self.key.as_deref().filter(|key| !key.is_empty()) {
             return Ok(key.to_owned());
         }
-        let file =
-            self.config.as_ref().context("give the master key: --key, LITELLM_MASTER_KEY or --config")?;
-        let key = config::load(file, &Env::process())?.config.general_settings.master_key;
-        Ok(key.context("the configuration has no master key")?.expose().to_owned())
+        super::master_key(
+            self.config.as_deref(),
+            "give the master key: --key, LITELLM_MASTER_KEY or --config",
+        )
     }
 
     fn path(&self) -> String {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFlag, DataDir};
-use crate::config::{self, Config, Env};
+use crate::config::{self, Config, Env, Origin};
 use crate::prices::PriceTable;
 use crate::secrets::Salt;
 use crate::server::{self, Fresh, Reload, ServeOptions, TlsOptions};
@@ -80,8 +80,11 @@ impl Serve {
         let prices = PriceTable::for_data_dir(&self.data.data_dir)?;
         std::fs::create_dir_all(&self.data.data_dir)
             .with_context(|| format!("cannot create {}", self.data.data_dir.display()))?;
-        let files =
-            Files { root: self.config.config, data_dir: self.data.data_dir.clone(), prices: prices.clone() };
+        let files = Files {
+            root: self.config.origin()?,
+            data_dir: self.data.data_dir.clone(),
+            prices: prices.clone(),
+        };
         let (config, fresh, cursor) = files.read(1, true)?;
         let every = config::seconds(config.general_settings.proxy_config_reload_interval_seconds);
         let root = files.root.clone();
@@ -116,7 +119,7 @@ impl Serve {
 
 /// Where the configuration comes from.
 struct Files {
-    root: PathBuf,
+    root: Origin,
     data_dir: PathBuf,
     prices: PriceTable,
 }

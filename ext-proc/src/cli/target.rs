@@ -18,7 +18,7 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn load(config: &ConfigFlag, data: &DataDir) -> anyhow::Result<Self> {
-        let loaded = super::load(&config.config)?;
+        let loaded = super::load(config)?;
         Ok(Self { config: loaded.config, data_dir: data.data_dir.clone() })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use attache_llm::wildcard;
 
-use super::{Config, Env, Issue, describe, load, seconds, snapshot};
+use super::{Config, Env, Issue, Origin, describe, load, seconds, snapshot};
 use crate::prices::PriceTable;
 use crate::routing::{Deployment, Snapshot};
 use crate::store::{CounterBackend, DatabaseBackend};
@@ -30,10 +30,11 @@ pub struct Meaning {
     prices: String,
 }
 
-/// Validates offline. Never fails: what is wrong is in the report.
+/// Validates offline (a configuration in a bucket is fetched). Never fails: what is wrong is in the report.
 #[must_use]
-pub fn check(path: &Path, env: &Env, prices: &PriceTable) -> CheckReport {
-    let mut attempt = load::attempt(path, env, &[]);
+pub fn check(origin: impl Into<Origin>, env: &Env, prices: &PriceTable) -> CheckReport {
+    let origin = origin.into();
+    let mut attempt = load::attempt(&origin, env, &[]);
     let mut meaning = None;
     if let Some(config) = attempt.config.take().filter(|_| attempt.errors.is_empty()) {
         match snapshot(&config, prices, 1, env) {

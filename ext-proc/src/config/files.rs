@@ -8,6 +8,7 @@ use serde_yaml_ng::{Mapping, Value};
 use super::env::Env;
 use super::issue::{Findings, Issue, Place, Seg};
 use super::locate;
+use super::origin::Origin;
 use super::placeholders;
 
 /// Includes within includes, at most.
@@ -15,7 +16,7 @@ const MAX_INCLUDE_DEPTH: usize = 16;
 /// How messages name the models that come from the database.
 const DATABASE: &str = "(database)";
 /// Files larger than this are not configurations.
-const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 struct File {
     path: PathBuf,
@@ -23,8 +24,8 @@ struct File {
 }
 
 /// The files of one configuration, merged, and where each part came from.
-#[derive(Default)]
 pub(super) struct Files {
+    origin: Origin,
     files: Vec<File>,
     /// Top-level key -> the files its value came from; for a list, how many items came from each.
     origins: BTreeMap<String, Vec<(usize, usize)>>,
@@ -32,10 +33,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Reads `path` and everything it includes.
-    pub(super) fn read(path: &Path, env: &Env, findings: &mut Findings) -> Result<Self, Issue> {
-        let mut files = Self::default();
-        files.add(path, &mut Vec::new(), env, findings)?;
+    /// Reads the root and everything it includes.
+    pub(super) fn read(origin: &Origin, env: &Env, findings: &mut Findings) -> Result<Self, Issue> {
+        let mut files = Self {
+            origin: origin.clone(),
+            files: Vec::new(),
+            origins: BTreeMap::new(),
+            merged: Mapping::new(),
+        };
+        files.add(&origin.root(), &mut Vec::new(), env, findings)?;
         Ok(files)
     }
 
@@ -90,14 +96,14 @@ impl Files {
     ) -> Result<(), Issue> {
         let problem =
             |message: String| Issue { file: Some(path.to_owned()), line: None, path: String::new(), message };
-        let canonical = path.canonicalize().map_err(|error| problem(format!("cannot read it: {error}")))?;
+        let canonical = self.origin.canonical(path).map_err(problem)?;
         if open.contains(&canonical) {
             return Err(problem("includes itself".to_owned()));
         }
         if open.len() >= MAX_INCLUDE_DEPTH {
             return Err(problem(format!("includes nested deeper than {MAX_INCLUDE_DEPTH}")));
         }
-        let text = read_text(path).map_err(problem)?;
+        let text = self.origin.read(path).map_err(problem)?;
         let mut map = parse(&text).map_err(|(line, message)| Issue { line, ..problem(message) })?;
         let file = self.files.len();
         self.files.push(File { path: path.to_owned(), text });
@@ -144,12 +150,12 @@ impl Files {
 
     /// Relative to the file that includes; else, with a warning, relative to the root file.
     fn find(&self, include: &str, from: &Path, findings: &mut Findings) -> Result<PathBuf, Issue> {
-        let beside = |file: &Path| file.parent().unwrap_or(Path::new("")).join(include);
-        let near = beside(from);
-        if near.exists() {
+        let near = self.origin.beside(from, include);
+        if self.origin.exists(&near) {
             return Ok(near);
         }
-        if let Some(root) = self.files.first().map(|root| beside(&root.path)).filter(|path| path.exists()) {
+        let beside_root = self.files.first().map(|root| self.origin.beside(&root.path, include));
+        if let Some(root) = beside_root.filter(|path| self.origin.exists(path)) {
             findings.warn(
                 &Place::default(),
                 format!("{} includes {include}, found beside the root file instead", from.display()),
@@ -201,7 +207,7 @@ pub(super) fn key_text(key: &Value) -> String {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let size = std::fs::metadata(path).map_err(|error| format!("cannot read it: {error}"))?.len();
     if size > MAX_FILE_BYTES {
         return Err(format!("larger than {} MiB: not a configuration", MAX_FILE_BYTES / 1024 / 1024));

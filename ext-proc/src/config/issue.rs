@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, and where.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -93,6 +94,8 @@ impl fmt::Display for Place {
 pub(super) struct Findings {
     pub(super) errors: Vec<(Place, String)>,
     pub(super) warnings: Vec<(Place, String)>,
+    /// Files that placeholders name.
+    pub(super) references: BTreeSet<PathBuf>,
 }
 
 impl Findings {

@@ -1,13 +1,13 @@
 //! From files to the typed configuration.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_yaml_ng::{Mapping, Value};
 
 use super::files::Files;
 use super::issue::{Findings, Issue, Place};
 use super::{
-    Config, ConfigErrors, Env, Secret, StoredModel, credential_list, identity_rules, keys, limits,
+    Config, ConfigErrors, Env, Origin, Secret, StoredModel, credential_list, identity_rules, keys, limits,
     placeholders, redis, resolve, routes_rules, rules, stored, walk,
 };
 use crate::prices::PriceTable;
@@ -18,7 +18,7 @@ pub struct Loaded {
     pub config: Config,
     /// Keys that Attaché does not act on, and what else the operator should know. Not errors.
     pub warnings: Vec<Issue>,
-    /// The files read, the root first.
+    /// The files read, the root first; behind them those that placeholders name.
     pub files: Vec<PathBuf>,
 }
 
@@ -26,8 +26,8 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Everything that is wrong with it, collected.
-pub fn load(path: &Path, env: &Env) -> Result<Loaded, ConfigErrors> {
-    load_with(path, env, &[])
+pub fn load(origin: impl Into<Origin>, env: &Env) -> Result<Loaded, ConfigErrors> {
+    load_with(origin, env, &[])
 }
 
 /// As [`load`], with models of the database beside those of the file. One that cannot be served is left out, with a
@@ -35,8 +35,12 @@ pub fn load(path: &Path, env: &Env) -> Result<Loaded, ConfigErrors> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_with(path: &Path, env: &Env, models: &[StoredModel]) -> Result<Loaded, ConfigErrors> {
-    let attempt = attempt(path, env, models);
+pub fn load_with(
+    origin: impl Into<Origin>,
+    env: &Env,
+    models: &[StoredModel],
+) -> Result<Loaded, ConfigErrors> {
+    let attempt = attempt(&origin.into(), env, models);
     match attempt.config {
         Some(config) if attempt.errors.is_empty() => {
             Ok(Loaded { config, warnings: attempt.warnings, files: attempt.files })
@@ -53,9 +57,9 @@ pub(super) struct Attempt {
     pub(super) files: Vec<PathBuf>,
 }
 
-pub(super) fn attempt(path: &Path, env: &Env, models: &[StoredModel]) -> Attempt {
+pub(super) fn attempt(origin: &Origin, env: &Env, models: &[StoredModel]) -> Attempt {
     let mut findings = Findings::default();
-    let mut files = match Files::read(path, env, &mut findings) {
+    let mut files = match Files::read(origin, env, &mut findings) {
         Ok(files) => files,
         Err(issue) => {
             return Attempt { config: None, errors: vec![issue], warnings: Vec::new(), files: Vec::new() };
@@ -71,13 +75,14 @@ pub(super) fn attempt(path: &Path, env: &Env, models: &[StoredModel]) -> Attempt
     walk::section(&mut map, &keys::ROOT, &Place::default(), &mut findings);
     let config = if findings.errors.is_empty() { typed(map, &env, &mut findings) } else { None };
     if let Some(config) = &config {
-        rules::check(config, &env, &mut findings);
+        rules::check(config, &mut findings);
         limits::check(config, &mut findings);
         identity_rules::check(config, &mut findings);
         // Prices do not matter to whether it can be resolved.
         let deployments = resolve::deployments(config, &env, &PriceTable::default(), &mut findings);
         routes_rules::check(config, &deployments, &mut findings);
     }
+    let references = std::mem::take(&mut findings.references);
     let issues = |found: Vec<(Place, String)>| -> Vec<Issue> {
         found.into_iter().map(|(place, message)| files.issue(&place, message)).collect()
     };
@@ -85,7 +90,7 @@ pub(super) fn attempt(path: &Path, env: &Env, models: &[StoredModel]) -> Attempt
         config,
         errors: issues(findings.errors),
         warnings: issues(findings.warnings),
-        files: files.paths(),
+        files: files.paths().into_iter().chain(references).collect(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod abilities;
 mod access;
+mod bucket;
 mod check;
 mod choices;
 mod cloud;
@@ -24,6 +25,7 @@ mod keys_router;
 mod limits;
 mod load;
 mod locate;
+mod origin;
 mod params;
 mod placeholders;
 mod places;
@@ -45,6 +47,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::Bucket;
 pub use check::{CheckReport, check};
 pub use cloud::CloudParams;
 pub use env::Env;
@@ -52,7 +55,9 @@ pub use identity::{Claim, IdentityRule, find as find_identity};
 pub use issue::{ConfigErrors, Issue};
 pub use limits::alias_pattern;
 pub use load::{Loaded, load, load_with};
+pub use origin::Origin;
 pub use params::{LitellmParams, ModelInfo};
+pub(crate) use placeholders::file_references;
 pub use rates::Margin;
 #[cfg(test)]
 pub(crate) use rates::overrides;

@@ -1,7 +1,7 @@
 //! What the types cannot say: values that must agree with each other.
 
 use super::issue::{Findings, Place};
-use super::{Config, Env, Secret};
+use super::{Config, Secret};
 
 /// Master keys that the whole world knows from documentation.
 const WEAK_KEYS: [&str; 14] = [
@@ -23,7 +23,7 @@ const WEAK_KEYS: [&str; 14] = [
 /// A shorter one can be guessed (LiteLLM's bound for keys that somebody chose).
 const SHORTEST_MASTER_KEY: usize = 16;
 
-pub(super) fn check(config: &Config, env: &Env, findings: &mut Findings) {
+pub(super) fn check(config: &Config, findings: &mut Findings) {
     master_key(config, findings);
     database(config, findings);
     buffer(config, findings);
@@ -32,12 +32,6 @@ pub(super) fn check(config: &Config, env: &Env, findings: &mut Findings) {
         findings.warn(&Place::at("model_list"), "there is no deployment: every request is refused");
     }
     model_names(config, findings);
-    if env.get("LITELLM_CONFIG_BUCKET_NAME").is_some_and(|name| !name.is_empty()) {
-        findings.warn(
-            &Place::default(),
-            "LITELLM_CONFIG_BUCKET_NAME is set; configuration in buckets is not read",
-        );
-    }
 }
 
 pub(super) fn model_names(config: &Config, findings: &mut Findings) {

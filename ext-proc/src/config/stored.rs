@@ -65,6 +65,10 @@ fn id(entry: &Value) -> Option<String> {
 
 /// The entry without placeholders, if it would do as the only one of a file.
 fn expanded(model: &StoredModel, env: &Env) -> Result<Value, String> {
+    // Whoever may add a model may not read the sidecar's files for that.
+    if model.entry.to_string().contains("${file:") {
+        return Err("`${file:...}` is for configuration files only".to_owned());
+    }
     let entry =
         serde_yaml_ng::to_value(&model.entry).map_err(|_| "it is no entry of model_list".to_owned())?;
     let mut alone = Mapping::new();

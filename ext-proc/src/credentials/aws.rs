@@ -120,14 +120,14 @@ fn answered(body: &[u8]) -> Keys {
 }
 
 /// Text of the first element of this name.
-pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     Some(text.trim()).filter(|text| !text.is_empty() && !text.contains('<'))
 }
 
 /// A section of a shared credentials file.
-fn profile(text: &str, wanted: &str) -> Option<AwsKeys> {
+pub(crate) fn profile(text: &str, wanted: &str) -> Option<AwsKeys> {
     let mut inside = false;
     let (mut id, mut secret, mut session) = (None, None, None);
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {

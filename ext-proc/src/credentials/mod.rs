@@ -14,6 +14,7 @@ mod source;
 
 use std::sync::Arc;
 
+pub(crate) use aws::{element as xml_element, profile as aws_profile};
 pub(crate) use google::account as google_account;
 pub use keyring::{Issued, Keyring, Standing};
 pub use source::{AwsKeys, AwsSource, Entra, EntraProof, GoogleSource, Source, Sts, WebIdentity};

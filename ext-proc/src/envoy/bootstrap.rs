@@ -14,6 +14,7 @@ use attache_llm::error::kind_of_status;
 use attache_llm::path::ADMIN_PREFIXES;
 use attache_llm::provider::ApiBase;
 
+use super::certificates::{Certificates, Names, Trust};
 use super::steps::{self, Named};
 use super::yaml;
 
@@ -36,6 +37,8 @@ pub struct ListenerTls {
     pub client_ca: Option<PathBuf>,
     /// A client may show no certificate. One that is shown is verified all the same.
     pub client_optional: bool,
+    /// HTTP/3 at the same UDP port too, offered to clients at this port: the one that they reach.
+    pub http3: Option<u16>,
 }
 
 /// Tokens that Envoy verifies for callers without a key. Their claims go to the metadata key of the gate's configuration.
@@ -82,6 +85,9 @@ pub struct BootstrapOptions {
     pub tokens: Option<Tokens>,
     /// One line of JSON per request on standard output.
     pub access_log: bool,
+    /// Folder of the files that [`super::secret_files`] makes: with it Envoy takes new certificates while it runs. `None`:
+    /// certificates are read once.
+    pub sds_dir: Option<PathBuf>,
     pub plan_by: PlanBy,
     /// The deployments' clusters, in place of xDS.
     pub clusters: Option<Vec<serde_json::Value>>,
@@ -115,7 +121,13 @@ impl BootstrapOptions {
             access_log: true,
             plan_by: PlanBy::Groups,
             clusters: None,
+            sds_dir: None,
         }
+    }
+
+    /// How Envoy gets its certificates.
+    pub(super) fn certificates(&self) -> Certificates<'_> {
+        Certificates { sds_dir: self.sds_dir.as_deref() }
     }
 }
 
@@ -132,8 +144,8 @@ pub fn render(options: &BootstrapOptions) -> Result<String> {
     let mut template = Template::default();
     template.addresses(options)?;
     template.timeouts(options);
-    template.sidecar(&options.sidecar)?;
-    template.tls(options.tls.as_ref())?;
+    template.sidecar(options)?;
+    template.tls(options)?;
     template.tokens(options)?;
     // The gate reads the header under the same condition.
     template.string("xfcc", if options.gate.trust_xfcc { "ALWAYS_FORWARD_ONLY" } else { "SANITIZE" });
@@ -230,8 +242,8 @@ impl Template {
         self.string("upload_timeout", &duration(options.upload_timeout));
     }
 
-    fn sidecar(&mut self, sidecar: &SidecarAddress) -> Result<()> {
-        match sidecar {
+    fn sidecar(&mut self, options: &BootstrapOptions) -> Result<()> {
+        match &options.sidecar {
             SidecarAddress::Unix(path) => {
                 self.flag("sidecar_unix", true);
                 self.path("sidecar_path", path)
@@ -242,24 +254,37 @@ impl Template {
                 self.number("sidecar_port", (*port).into());
                 // An address is no server name (RFC 6066), and is another kind of subject in the certificate.
                 let is_ip = host.parse::<IpAddr>().is_ok();
-                self.string("sidecar_san", if is_ip { "IP_ADDRESS" } else { "DNS" });
                 self.string("sidecar_sni", if is_ip { "" } else { host });
-                self.path("sidecar_ca", ca)?;
-                self.path("sidecar_cert", cert)?;
-                self.path("sidecar_key", key)
+                let certificates = options.certificates();
+                let own = certificates.own(Names::SIDECAR, cert, key, 10)?;
+                let kind = if is_ip { "IP_ADDRESS" } else { "DNS" };
+                let trust = certificates.trust(Names::SIDECAR_CA, ca, Trust::Host { kind, host }, 10)?;
+                self.block("sidecar_certificate", own);
+                self.block("sidecar_trust", trust);
+                Ok(())
             }
         }
     }
 
-    fn tls(&mut self, tls: Option<&ListenerTls>) -> Result<()> {
-        let Some(tls) = tls else { return Ok(()) };
+    fn tls(&mut self, options: &BootstrapOptions) -> Result<()> {
+        let Some(tls) = &options.tls else { return Ok(()) };
+        let certificates = options.certificates();
         self.flag("tls", true);
-        self.path("tls_cert", &tls.cert)?;
-        self.path("tls_key", &tls.key)?;
+        self.block("tls_certificate", certificates.own(Names::PUBLIC, &tls.cert, &tls.key, 12)?);
         if let Some(ca) = &tls.client_ca {
             self.flag("tls_client_ca", true);
             self.flag("tls_client_required", !tls.client_optional);
-            self.path("tls_client_ca", ca)?;
+            self.block("tls_client_ca", certificates.trust(Names::CLIENTS, ca, Trust::Any, 12)?);
+        }
+        let Some(port) = tls.http3 else { return Ok(()) };
+        self.flag("http3", true);
+        self.flag("http3_access_log", options.access_log);
+        self.string("alt_svc", &format!("h3=\":{port}\"; ma=86400"));
+        self.block("http3_certificate", certificates.own(Names::PUBLIC, &tls.cert, &tls.key, 14)?);
+        if let Some(ca) = &tls.client_ca {
+            self.flag("http3_client_ca", true);
+            self.flag("http3_client_required", !tls.client_optional);
+            self.block("http3_client_ca", certificates.trust(Names::CLIENTS, ca, Trust::Any, 14)?);
         }
         Ok(())
     }

@@ -113,6 +113,7 @@ fn public_listener_has_tls_only_when_asked() {
         key: "k.pem".into(),
         client_ca: None,
         client_optional: false,
+        http3: None,
     });
     let server = parsed(&options);
     let tls =
@@ -243,8 +244,8 @@ fn the_log_has_one_line_for_a_request_of_several_passes() {
 fn certificates_of_clients_may_be_optional_but_are_verified() {
     let mut options = options();
     let ca = Some("ca.pem".into());
-    options.tls =
-        Some(ListenerTls { cert: "c.pem".into(), key: "k.pem".into(), client_ca: ca, client_optional: true });
+    let (cert, key) = ("c.pem".into(), "k.pem".into());
+    options.tls = Some(ListenerTls { cert, key, client_ca: ca, client_optional: true, http3: None });
     let bootstrap = parsed(&options);
     let tls = &bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"]["typed_config"];
     assert!(tls.get("require_client_certificate").is_none());

@@ -15,6 +15,7 @@
 
 mod ads;
 pub mod bootstrap;
+mod certificates;
 mod clusters;
 pub mod inline;
 pub mod mesh;
@@ -26,6 +27,7 @@ mod yaml;
 
 pub use ads::AdsService;
 pub use bootstrap::{BootstrapOptions, Jwks, ListenerTls, PlanBy, SidecarAddress, Tokens, render};
+pub use certificates::secret_files;
 pub use clusters::ClusterOptions;
 pub use published::{EnvoyStatus, Published};
 pub use steps::Named;

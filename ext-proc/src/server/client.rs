@@ -9,7 +9,7 @@ use anyhow::Context;
 use attache_llm::provider::ApiBase;
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -127,6 +127,18 @@ impl Client {
         limit: usize,
         patience: Duration,
     ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
+        let answer = self.answer(target, asked, limit, patience).await?;
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    /// As [`Self::send`], with the headers of the answer.
+    pub(crate) async fn answer(
+        &self,
+        target: &Target,
+        asked: Asked,
+        limit: usize,
+        patience: Duration,
+    ) -> Result<Response<Option<Bytes>>, ClientError> {
         // Dropping the exchange closes its connection.
         let asking = Box::pin(self.ask(target, asked, Take { limit, sink: None }));
         timeout(patience, asking).await.map_err(|_| ClientError::Timeout(patience))?
@@ -141,7 +153,8 @@ impl Client {
         limit: usize,
         sink: &mut (dyn Write + Send),
     ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
-        Box::pin(self.ask(target, asked, Take { limit, sink: Some(sink) })).await
+        let answer = Box::pin(self.ask(target, asked, Take { limit, sink: Some(sink) })).await?;
+        Ok((answer.status(), answer.into_body()))
     }
 
     async fn ask(
@@ -149,7 +162,7 @@ impl Client {
         target: &Target,
         asked: Asked,
         limit: Take<'_>,
-    ) -> Result<(StatusCode, Option<Bytes>), ClientError> {
+    ) -> Result<Response<Option<Bytes>>, ClientError> {
         if let Some(socket) = &target.socket {
             let stream = UnixStream::connect(socket).await.map_err(ClientError::Connect)?;
             return exchange(stream, target, asked, limit).await;
@@ -198,7 +211,7 @@ async fn exchange<S>(
     target: &Target,
     asked: Asked,
     take: Take<'_>,
-) -> Result<(StatusCode, Option<Bytes>), ClientError>
+) -> Result<Response<Option<Bytes>>, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -216,8 +229,9 @@ where
     let request = request.map_err(|error| ClientError::Http(error.to_string()))?;
     let answering = async {
         let response = sender.send_request(request).await.map_err(failed)?;
-        let status = response.status();
-        Ok((status, take.take(status, response.into_body()).await?))
+        let (head, body) = response.into_parts();
+        let body = take.take(head.status, body).await?;
+        Ok(Response::from_parts(head, body))
     };
     tokio::pin!(answering);
     tokio::select! {

@@ -11,11 +11,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listen::UnixSocket;
+use super::tls::Acceptor;
 
 /// Streams per connection. Envoy opens one connection per worker and one stream per request in flight.
 const MAX_STREAMS: u32 = 16_384;
@@ -48,14 +48,15 @@ impl Connections {
     }
 
     /// Serves TCP, with mutual TLS if there is an acceptor.
-    pub(super) async fn serve_tcp(self, listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
+    pub(super) async fn serve_tcp(self, listener: TcpListener, tls: Option<Acceptor>, router: Router) {
         while let Some(accepted) = self.next(listener.accept()).await {
             let Some((stream, peer)) = accepted else { continue };
             // A decision is one small frame each way: waiting for more to send would double its time.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "no TCP_NODELAY");
             }
-            let (router, stop, tls) = (router.clone(), self.stop.clone(), tls.clone());
+            let (router, stop) = (router.clone(), self.stop.clone());
+            let tls = tls.as_ref().map(Acceptor::current);
             self.open.spawn(async move {
                 let Some(tls) = tls else { return connection(stream, router, stop).await };
                 match timeout(HANDSHAKE_PATIENCE, tls.accept(stream)).await {

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 use super::credentials;
 use super::stored::Follow;
 use super::watch::Watch;
-use crate::config::IdentityRule;
+use crate::config::{IdentityRule, Origin};
 use crate::credentials::Keyring;
 use crate::envoy::Published;
 use crate::keys::KeyDirectory;
@@ -69,11 +69,11 @@ impl Reload {
         Self { read: Arc::new(read), watch: None, follow: None }
     }
 
-    /// Also looks every `every` whether `root`, what it includes, or one of `files` has changed; never if that is
+    /// Also looks every `every` whether the root, what it includes, or one of `files` has changed; never if that is
     /// zero. The content as of now counts as known.
     #[must_use]
-    pub fn watching(mut self, root: PathBuf, files: Vec<PathBuf>, every: Duration) -> Self {
-        self.watch = (!every.is_zero()).then(|| (Watch::new(root, files), every));
+    pub fn watching(mut self, origin: Origin, files: Vec<PathBuf>, every: Duration) -> Self {
+        self.watch = (!every.is_zero()).then(|| (Watch::new(origin, files), every));
         self
     }
 
@@ -181,8 +181,11 @@ pub(super) async fn run(
             watch.take().await;
         }
         let outcome = once(&read, &reach, &snapshot, &keys).await;
-        if let (Ok((_, files)), Some((watch, _))) = (&outcome, &mut watch) {
-            watch.also(files.clone()).await;
+        if let Some((watch, _)) = &mut watch {
+            if let Ok((_, files)) = &outcome {
+                watch.also(files.clone()).await;
+            }
+            watch.took_objects();
         }
         state.ended(&outcome.map(|(generation, _)| generation));
     }

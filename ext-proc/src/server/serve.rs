@@ -287,7 +287,7 @@ async fn listen(
         async |at: SocketAddr| TcpListener::bind(at).await.with_context(|| format!("cannot listen at {at}"));
     let health = tcp(options.health_listen).await?;
     let mutual = match &options.tls {
-        Some(tls) => Some((tcp(tls.listen).await?, tls::acceptor(tls).context("TLS")?)),
+        Some(tls) => Some((tcp(tls.listen).await?, tls::Acceptor::new(tls).context("TLS")?)),
         None => None,
     };
     let socket = UnixSocket::bind(&options.socket, options.socket_mode).await?;
@@ -295,6 +295,7 @@ async fn listen(
     background.spawn(Connections::new().serve_tcp(health, None, health::router(Arc::clone(app))));
     let connections = Connections::new();
     if let Some((listener, acceptor)) = mutual {
+        background.spawn(acceptor.clone().follow());
         let serving = connections.clone().serve_tcp(listener, Some(acceptor), router.clone());
         connections.open.spawn(serving);
     }

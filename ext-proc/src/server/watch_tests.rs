@@ -24,7 +24,7 @@ async fn is_quiet(watch: &Watch) -> bool {
 async fn new_content_is_seen_and_the_same_content_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let root = write(dir.path(), "a.yaml", "model_list: []\n");
-    let mut watch = Watch::new(root.clone(), vec![root]);
+    let mut watch = Watch::new(Origin::from(&root), vec![root]);
     write(dir.path(), "a.yaml", "model_list: []\n");
     assert!(is_quiet(&watch).await, "written again, not changed");
     write(dir.path(), "a.yaml", "model_list: [] # new\n");
@@ -41,7 +41,7 @@ async fn included_files_count_also_those_that_are_missing_still() {
     let root = write(dir.path(), "a.yaml", "include: [b.yaml]\n");
     write(dir.path(), "b.yaml", "include: [c.yaml]\n");
     // As after a start that knew the root only: what it includes is found all the same.
-    let mut watch = Watch::new(root.clone(), vec![root]);
+    let mut watch = Watch::new(Origin::from(&root), vec![root]);
     write(dir.path(), "c.yaml", "model_list: []\n");
     assert!(changes(&watch).await, "c.yaml appeared");
     watch.take().await;
@@ -65,7 +65,7 @@ async fn a_config_map_is_swapped_by_its_link() {
     symlink("v1", dir.path().join("..data")).unwrap();
     symlink("..data/config.yaml", dir.path().join("config.yaml")).unwrap();
     let root = dir.path().join("config.yaml");
-    let watch = Watch::new(root.clone(), vec![root]);
+    let watch = Watch::new(Origin::from(&root), vec![root]);
     assert!(is_quiet(&watch).await);
     symlink("v2", dir.path().join("..new")).unwrap();
     std::fs::rename(dir.path().join("..new"), dir.path().join("..data")).unwrap();
@@ -76,7 +76,7 @@ async fn a_config_map_is_swapped_by_its_link() {
 async fn a_file_that_is_still_being_written_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let root = write(dir.path(), "a.yaml", "model_list: []\n");
-    let watch = Watch::new(root.clone(), vec![root]);
+    let watch = Watch::new(Origin::from(&root), vec![root]);
     let busy = dir.path().to_owned();
     let writer = tokio::spawn(async move {
         for n in 0..20 {

@@ -49,8 +49,15 @@ impl Gate {
         Some(self.follow(next))
     }
 
-    /// The stream is over. Envoy calls this exactly once in every case, also when the client left.
-    pub(super) fn finish(&mut self) {
+    /// The stream is over; told once, whoever says it first.
+    pub(super) fn over(&mut self) {
+        if std::mem::take(&mut self.ours) {
+            self.finish();
+        }
+    }
+
+    /// Exactly once in every case, also when the client left.
+    fn finish(&mut self) {
         let ending = finish::ending();
         let request = vm::with(|vm| {
             let intake = vm.intakes.remove(&self.context);

@@ -39,7 +39,9 @@ def test_the_bootstrap_is_made_and_envoy_takes_it(what):
     try:
         status, text = pod.run("bootstrap")
         assert (status, text) == (0, ""), text
-        assert [path.name for path in (pod.folder / "bootstrap").iterdir()] == ["envoy.yaml"]
+        certificates = {"tls": ["public"], "central": ["sidecar", "sidecar_ca"]}.get(what, [])
+        made = {path.name for path in (pod.folder / "bootstrap").iterdir()}
+        assert made == {"envoy.yaml", *(f"attache_{name}.yaml" for name in certificates)}, "Envoy watches for new certificates"
         status, text = pod.validate()
         assert status == 0 and "OK" in text, text
         TAKEN.append(what)

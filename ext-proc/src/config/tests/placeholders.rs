@@ -98,3 +98,31 @@ proptest! {
         prop_assert!(distance(found.unwrap()) <= distance(name));
     }
 }
+
+#[test]
+fn secrets_come_from_files() {
+    let folder = Folder::new();
+    let key = folder.write("openai-key", "sk-of-a-file\n");
+    let text = |path: &str| MODEL.replace("sk-upstream-secret", &format!("'${{file:{path}}}'"));
+    let loaded = load_text(&text(key.to_str().unwrap()), &env()).unwrap();
+    let entry = &loaded.config.model_list[0];
+    assert_eq!(entry.litellm_params.api_key.as_ref().unwrap().expose(), "sk-of-a-file");
+    assert_eq!(loaded.files.last().unwrap(), &key, "it is watched");
+    let place = "model_list[0].litellm_params.api_key: the file";
+    for (path, why) in [("/nowhere/key", "No such file"), ("relative", "must begin with `/`")] {
+        let [error] = &errors(&text(path))[..] else { panic!("{path}") };
+        assert!(error.contains(place) && error.contains(path) && error.contains(why), "{error}");
+    }
+    let empty = folder.write("empty", "\n");
+    let [error] = &errors(&text(empty.to_str().unwrap()))[..] else { panic!() };
+    assert!(error.contains("it is empty"), "{error}");
+}
+
+#[test]
+fn file_references_are_found_where_they_would_be_read() {
+    let found = |text: &str| {
+        crate::config::file_references(text).map(|p| p.display().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("a: ${file:/a}\nb: x-${file:/b/c}-${NAME}"), ["/a", "/b/c"]);
+    assert!(found("$${file:/a} ${file:relative} ${file:/open").is_empty());
+}

@@ -48,7 +48,7 @@ async fn tcp_asks_for_a_client_certificate() {
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/", axum::routing::get(async || "in"));
     let connections = Connections::new();
-    let acceptor = tls::acceptor(&options).unwrap();
+    let acceptor = tls::Acceptor::new(&options).unwrap();
     let serving = tokio::spawn(connections.clone().serve_tcp(listener, Some(acceptor), router));
     let get = async |certificate: bool| -> std::io::Result<String> {
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
@@ -62,4 +62,35 @@ async fn tcp_asks_for_a_client_certificate() {
     assert!(get(false).await.is_err(), "a client without a certificate was let in");
     connections.stop.cancel();
     serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn new_files_are_taken_when_they_fit_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, from: &str| std::fs::copy(testdata(from), dir.path().join(name)).unwrap();
+    put("tls.crt", "server.pem");
+    put("tls.key", "server.key");
+    let options = TlsOptions {
+        listen: ([127, 0, 0, 1], 0).into(),
+        cert: dir.path().join("tls.crt"),
+        key: dir.path().join("tls.key"),
+        client_ca: testdata("ca.pem"),
+    };
+    let acceptor = tls::Acceptor::new(&options).unwrap();
+    let first = Arc::clone(acceptor.current().config());
+    let is_first = || Arc::ptr_eq(&first, acceptor.current().config());
+    let following = tokio::spawn(acceptor.clone().follow());
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    put("tls.crt", "client.pem");
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    assert!(is_first(), "another's key is not taken");
+    put("tls.key", "client.key");
+    for _ in 0..100 {
+        if !is_first() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(!is_first(), "certificate and key are new");
+    following.abort();
 }
