@@ -302,7 +302,8 @@ impl Published {
         state.clusters.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
         state.secrets.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
         let withdrawn = state.clusters.len() != before;
-        if withdrawn {
+        // An Envoy that has its clusters from a file starts only with all their files.
+        if withdrawn && !self.options.fixed {
             signing::sweep(state.clusters.keys(), &self.options);
         }
         let pending = self.refresh(&mut state, now);
@@ -410,24 +411,6 @@ enum ClusterVerdict {
 }
 
 impl State {
-    /// Nobody says which clusters an Envoy has that got them from `attache render`: those that there were at the start.
-    fn fix(&mut self, encoded: &BTreeMap<String, Any>) {
-        let fixed = self.fixed.get_or_insert_with(|| encoded.clone());
-        for (cluster, body) in encoded {
-            match fixed.get(cluster) {
-                Some(then) if then == body => {}
-                Some(_) => tracing::warn!(
-                    cluster,
-                    "changed since the start; Envoy has it as it was: render its configuration again, then restart both"
-                ),
-                None => tracing::warn!(
-                    cluster,
-                    "not in use: Envoy does not have it. Render its configuration again, then restart both"
-                ),
-            }
-        }
-    }
-
     fn join(&mut self, now: Instant) {
         for session in self.sessions.values_mut().filter(|session| !session.joined) {
             // Settled, not merely acknowledged: an Envoy that joins sooner would make clusters that the others serve
@@ -507,6 +490,8 @@ impl Session {
 mod assumed;
 #[path = "filled.rs"]
 mod filled;
+#[path = "fixed.rs"]
+mod fixed;
 
 #[cfg(test)]
 #[path = "published_tests.rs"]

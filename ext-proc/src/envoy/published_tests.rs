@@ -236,9 +236,10 @@ fn where_clusters_are_fixed_those_of_the_start_are_live_without_an_envoy() {
         fixed: true,
         ..ClusterOptions::new("/f.wasm".into())
     };
-    let published = Published::new(options.clone());
+    let published = Published::new(options.clone()).retire_after(Duration::ZERO);
     assert!(!published.ready() && published.is_fixed());
-    published.publish(&snapshot(vec![deployment("g/a", Some("sk-1")), deployment("g/b", None)])).unwrap();
+    let keyed = |name, key| deployment(name, Some(key));
+    published.publish(&snapshot(vec![keyed("g/a", "sk-1"), keyed("g/b", "sk-b")])).unwrap();
     assert!(published.ready() && published.view().all_live(7));
     let read = || std::fs::read_to_string(signing::secret_file("g/a", &options)).unwrap();
     assert!(read().contains("sk-1"));
@@ -252,6 +253,8 @@ fn where_clusters_are_fixed_those_of_the_start_are_live_without_an_envoy() {
     assert!(published.ready(), "it does not hold up the others");
     assert_eq!(published.status().waiting, ["g/c"]);
     assert!(read().contains("sk-2"));
+    published.tick();
+    assert!(signing::secret_file("g/b", &options).exists(), "Envoy would not start again without it");
 
     std::fs::remove_dir_all(dir.path().join("aws")).unwrap();
     std::fs::write(dir.path().join("aws"), "no folder").unwrap();
