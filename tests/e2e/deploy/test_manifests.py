@@ -293,7 +293,7 @@ def test_gate_and_adapter_share_the_filter(manifests):
         server = named(manifests, "Certificate")["attache-sidecar"]["spec"]
         assert host in server["dnsNames"]
         # Without it Envoy's questions go to sidecars that its clusters are unknown to.
-        assert service["spec"]["sessionAffinity"] == "ClientIP"
+        assert service["spec"]["clusterIP"] == "None"
 
 
 def test_vendored_schemas_are_used():
