@@ -292,12 +292,15 @@ def test_gate_and_adapter_share_the_filter(manifests):
         assert int(port) in {one["port"] for one in service["spec"]["ports"]}
         server = named(manifests, "Certificate")["attache-sidecar"]["spec"]
         assert host in server["dnsNames"]
-        # Without it Envoy's questions go to sidecars that its clusters are unknown to.
+        # The name of all of them: Envoy finds out which answer.
         assert service["spec"]["clusterIP"] == "None"
 
 
 def test_vendored_schemas_are_used():
-    used = {f"{(item['apiVersion'].rpartition('/')[0])}_{item['kind'].lower()}_{item['apiVersion'].rpartition('/')[2]}.json"
-            for path in K8S.rglob("*.yaml") for item in documents(path) if "kind" in item and "apiVersion" in item}
+    ours = [(item["apiVersion"], item["kind"]) for path in K8S.rglob("*.yaml") for item in documents(path)
+            if "kind" in item and "apiVersion" in item]
+    rendered = [pair for path in (ROOT / "ext-proc" / "src" / "envoy" / "mesh" / "snapshots").glob("*.snap")
+                for pair in re.findall(r"^apiVersion: (\S+)\nkind: (\S+)$", path.read_text(), re.MULTILINE)]
+    used = {f"{version.rpartition('/')[0]}_{kind.lower()}_{version.rpartition('/')[2]}.json" for version, kind in ours + rendered}
     for path in SCHEMAS.glob("*_v*.json"):
         assert path.name in used, f"{path.name} is for nothing"
