@@ -7,7 +7,7 @@ VENV   := .attache/venv/bin/python
 NATIVE := -p attache-llm -p attache -p attache-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-memory bench-micro bench-routing bench-ledger bench-dialects instructions load-test soak fuzz clean
+.PHONY: help setup build wasm demo run check test unit e2e lint bench chaos scale scale-ledger bench-memory bench-micro flame bench-routing bench-ledger bench-dialects instructions load-test soak fuzz clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ lint: ## rustfmt and clippy, warnings denied; the cost cases are those of the pr
 bench: build ## the comparison: plain Envoy, ext_proc, Attaché, LiteLLM, into bench/results (half an hour; OPTIONS=--quick)
 	@$(PYTHON) scripts/setup.py test
 	@$(VENV) scripts/bench.py $(OPTIONS)
+
+flame: build ## flame graphs of Envoy and sidecar under load, into bench/results (needs perf; OPTIONS='--variant embedded')
+	@$(PYTHON) scripts/setup.py test
+	@$(VENV) scripts/flame.py $(OPTIONS)
 
 bench-memory: build ## memory after a million requests of 10,000 keys; joins the figures of make bench (some minutes)
 	@$(PYTHON) scripts/setup.py test
