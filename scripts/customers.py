@@ -26,6 +26,8 @@ class Connection:
         self.reader = self.writer = None
         # Body of the last answer, if it said how long it is.
         self.said = b""
+        # When its headers were there.
+        self.headed = 0.0
 
     async def request(self, head, body, leave_after=None):
         """Status, headers, and whether the answer was read to its end. With `leave_after` the connection is closed after so
@@ -42,6 +44,7 @@ class Connection:
                 self.close()
                 return 0, {}, False
             status, headers = await self._head()
+            self.headed = time.monotonic()
             whole = await self._body(headers, leave_after)
         except (OSError, asyncio.IncompleteReadError, ValueError, asyncio.LimitOverrunError) as error:
             self.close()

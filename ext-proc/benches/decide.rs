@@ -106,6 +106,7 @@ fn ask(number: u64) -> Ask {
         wishes: Wishes::default(),
         replan: None,
         explain: false,
+        again: 0,
     }
 }
 

@@ -1,6 +1,6 @@
-//! Decisions that the gate asks for itself: the root's calls, and what follows for each request that waits.
+//! Decisions that the gate asks for itself: what the root asks, and what follows for each request that waits.
 
-use attache_llm::contract::{DECIDE_PATH, Decided, Go, PLAN_HEADER, Refuse};
+use attache_llm::contract::{Decided, Go, PLAN_HEADER, Refuse};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MapType;
 
@@ -11,18 +11,13 @@ use crate::requests::{Ending, Request};
 use crate::vm::{self, Vm};
 
 /// As ext_proc's `message_timeout`: a decision takes milliseconds.
-const TIMEOUT_MS: u64 = 1_000;
+pub const TIMEOUT_MS: u64 = 1_000;
 /// How much longer a request waits before it is refused even without an answer.
 const OVERDUE_GRACE_MS: u64 = 500;
 
-/// Sends what is queued. `sent` learns of each call by its token.
-pub fn send(mut sent: impl FnMut(u32, u64)) {
-    while let Some(Some((flight, body))) = vm::with(|vm| vm.questions.next_call(host::now_ms())) {
-        match host::post(DECIDE_PATH, &body, TIMEOUT_MS) {
-            Some(token) => sent(token, flight),
-            None => answered(flight, Err(503)),
-        }
-    }
+/// The next call that is to be made: its number and its body. It must end in [`answered`].
+pub fn next() -> Option<(u64, Vec<u8>)> {
+    vm::with(|vm| vm.questions.next_call(host::now_ms())).flatten()
 }
 
 /// A call ended: with decisions, or with the status that its requests are refused with.
@@ -35,7 +30,8 @@ pub fn answered(flight: u64, answer: Result<Vec<Decided>, u16>) {
 
 /// Refuses requests whose call should have ended long ago.
 pub fn give_up() {
-    let limit_ms = TIMEOUT_MS.saturating_add(OVERDUE_GRACE_MS);
+    // A question may be asked twice.
+    let limit_ms = TIMEOUT_MS.saturating_mul(2).saturating_add(OVERDUE_GRACE_MS);
     vm::with(|vm| {
         let waiters = vm.questions.overdue(limit_ms, host::now_ms());
         vm.due.decided(waiters, Err(503));

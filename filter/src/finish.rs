@@ -27,7 +27,8 @@ pub fn ending() -> Ending {
     Ending { sent: ending.aborted() && connected(), ..ending }
 }
 
-/// The request is over: its one record, and statistics. Is a whole batch of records waiting now?
+/// The request is over: its one record, and statistics. Must the root be woken for it: is a whole batch waiting now, or does the
+/// root rest?
 pub fn close(mut request: Request, note: Option<&Note>, ending: &Ending, answered: Option<Answered>) -> bool {
     request.close(ending);
     let wanted = request.is_recorded(note, ending) && vm::with(|vm| vm.config.usage) == Some(true);
@@ -39,7 +40,7 @@ pub fn close(mut request: Request, note: Option<&Note>, ending: &Ending, answere
         vm.stats.count("prompts_left_out", u64::from(matches!(said, Some(None))));
         let dumped = text.and_then(|text| vm.usage.push(text, said.flatten()));
         vm.stats.count("usage_dumped", u64::from(dumped.is_some()));
-        (dumped, vm.usage.is_full_batch())
+        (dumped, vm.usage.is_full_batch() || vm.resting)
     })
     .unwrap_or_default();
     if let Some(oldest) = dumped {

@@ -86,7 +86,7 @@ impl Questions {
         }
         let (waiters, asks) = self.queue.drain(..count).map(|queued| (queued.waiter, queued.ask)).unzip();
         // Texts and numbers: this does not fail.
-        let body = serde_json::to_vec(&DecideAsk { contract: VERSION, asks }).unwrap_or_default();
+        let body = serde_json::to_vec(&DecideAsk { contract: VERSION, again: 0, asks }).unwrap_or_default();
         self.last_flight = self.last_flight.wrapping_add(1);
         self.asked = self.asked.saturating_add(count);
         self.flights.insert(self.last_flight, Flight { waiters, sent_ms: now_ms });

@@ -220,6 +220,7 @@ impl Request {
             wishes: self.scan.wishes.clone(),
             replan,
             explain: self.explain,
+            again: 0,
         }
     }
 

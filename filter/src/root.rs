@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use attache_llm::contract::{
-    DecideAnswer, GateConfig, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChanges, KeyChangesAsk,
-    KeyLookup, KeyRecord, USAGE_PATH, UsageAck, VERSION,
+    DECIDE_PATH, DecideAnswer, GateConfig, KEY_CHANGES_PATH, KEY_LOOKUP_PATH, KeyAnswer, KeyChanges,
+    KeyChangesAsk, KeyLookup, KeyRecord, USAGE_PATH, UsageAck, VERSION,
 };
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -26,6 +26,9 @@ use crate::vm;
 
 /// Usage waits so long for company. It settles what is reserved: a place in flight is not free before.
 const TICK: Duration = Duration::from_millis(50);
+/// Where nothing was to be done for `RESTLESS_MS`. (Envoy's main thread has a VM, too, that never sees a request.)
+const RESTING_TICK: Duration = Duration::from_millis(250);
+const RESTLESS_MS: u64 = 1_000;
 const CHANGES_EVERY_MS: u64 = 500;
 /// A poll that takes longer is not worth waiting for: the next one says the same.
 const CHANGES_TIMEOUT_MS: u64 = 1_000;
@@ -37,6 +40,8 @@ const QUIET_MS: u64 = 5_000;
 const LOST_AFTER_US: u64 = 5_000_000;
 /// How much longer than the lookup timeout a request waits before it is refused even without an answer.
 const OVERDUE_GRACE_MS: u64 = 500;
+/// How often a call is made again that reached nobody. The next one goes to another sidecar, if there is one.
+const MAX_AGAIN: u8 = 2;
 
 /// A call-out to the sidecar that has not been answered.
 #[derive(Debug)]
@@ -48,17 +53,47 @@ enum Call {
     Usage,
 }
 
+/// A call that can be made again: whoever was asked before and did not get to answer has given nothing away.
+#[derive(Debug)]
+struct Again {
+    path: &'static str,
+    body: Vec<u8>,
+    timeout_ms: u64,
+    left: u8,
+    /// It took too long once: that is what the client hears.
+    late: bool,
+}
+
+impl Again {
+    const fn new(path: &'static str, body: Vec<u8>, timeout_ms: u64) -> Self {
+        Self { path, body, timeout_ms, left: MAX_AGAIN, late: false }
+    }
+
+    fn post(&self) -> Option<u32> {
+        let again = MAX_AGAIN.saturating_sub(self.left);
+        if again == 0 || self.path != DECIDE_PATH {
+            return host::post(self.path, &self.body, self.timeout_ms);
+        }
+        // `{...}` with one member more ([`DecideAsk::again`]).
+        let rest = self.body.get(1..).unwrap_or_default();
+        let body = [format!("{{\"again\":{again},").as_bytes(), rest].concat();
+        host::post(self.path, &body, self.timeout_ms)
+    }
+}
+
 /// Root context of the gate.
 pub struct GateRoot {
     context: u32,
     config: Rc<GateConfig>,
     /// Queue that wakes this root at once; its name is unique per VM and root.
     queue: u32,
-    calls: HashMap<u32, Call>,
+    calls: HashMap<u32, (Call, Option<Again>)>,
     epoch: String,
     generation: u64,
     changes_at_ms: u64,
     polling: bool,
+    /// When there was last something to be done.
+    busy_ms: u64,
     /// What the log says of the sidecar, and since when.
     away: bool,
     said_ms: u64,
@@ -76,9 +111,31 @@ impl GateRoot {
             generation: 0,
             changes_at_ms: 0,
             polling: false,
+            busy_ms: 0,
             away: false,
             said_ms: 0,
         }
+    }
+
+    /// Ticks often while there is something to send or to wait for.
+    fn pace(&mut self, now_ms: u64) {
+        let waits = self.calls.values().any(|(call, _)| !matches!(call, Call::Changes));
+        let Some((busy, resting)) =
+            vm::with(|vm| (waits || !vm.usage.is_empty() || !vm.between.is_empty(), vm.resting))
+        else {
+            return;
+        };
+        if busy {
+            self.busy_ms = now_ms;
+        }
+        let rest = !busy && now_ms.saturating_sub(self.busy_ms) > RESTLESS_MS;
+        if rest == resting {
+            return;
+        }
+        vm::with(|vm| vm.resting = rest);
+        // A timer that runs takes over another period only when it fires.
+        let _ = hostcalls::set_tick_period(Duration::ZERO);
+        let _ = hostcalls::set_tick_period(if rest { RESTING_TICK } else { TICK });
     }
 
     fn send_lookups(&mut self) {
@@ -86,12 +143,13 @@ impl GateRoot {
         while let Some(Some(caller)) = vm::with(|vm| vm.keys.next_lookup()) {
             let ask = KeyLookup { contract: VERSION, hash: caller.wire() };
             let hash = caller.hash;
-            let token =
-                serde_json::to_vec(&ask).ok().and_then(|body| host::post(KEY_LOOKUP_PATH, &body, timeout_ms));
+            // Texts and numbers: this does not fail.
+            let body = serde_json::to_vec(&ask).unwrap_or_default();
             vm::with(|vm| vm.stats.count("key_lookups", 1));
-            match token {
+            let again = Again::new(KEY_LOOKUP_PATH, body, timeout_ms);
+            match again.post() {
                 Some(token) => {
-                    self.calls.insert(token, Call::Lookup(hash));
+                    self.calls.insert(token, (Call::Lookup(hash), Some(again)));
                 }
                 None => self.lookup_done(&hash, Err("no call to the sidecar was possible".into())),
             }
@@ -99,10 +157,15 @@ impl GateRoot {
     }
 
     fn send_questions(&mut self) {
-        let calls = &mut self.calls;
-        deciding::send(|token, flight| {
-            calls.insert(token, Call::Decide(flight));
-        });
+        while let Some((flight, body)) = deciding::next() {
+            let again = Again::new(DECIDE_PATH, body, deciding::TIMEOUT_MS);
+            match again.post() {
+                Some(token) => {
+                    self.calls.insert(token, (Call::Decide(flight), Some(again)));
+                }
+                None => deciding::answered(flight, Err(503)),
+            }
+        }
     }
 
     /// What is there to do for requests that wait: tells some of those that need not, and asks for the others.
@@ -131,6 +194,31 @@ impl GateRoot {
             }
             Due::Decision { waiter, answer } => deciding::conclude(self.context, &waiter, answer),
         }
+    }
+
+    /// Makes a call again that reached nobody: a connection to the sidecar broke, there was none, or nothing came back in
+    /// time (once only: that took long enough). Hands back a call that ended, and its status.
+    fn ask_again(
+        &mut self,
+        status: u16,
+        body: &[u8],
+        call: Call,
+        again: Option<Again>,
+    ) -> Option<(Call, u16)> {
+        let Some(mut again) = again else { return Some((call, status)) };
+        // The sidecar has words of its own for its 503, and means it.
+        let nobody = matches!(status, 0 | 504) || (status == 503 && !body.starts_with(b"{"));
+        let may = nobody && again.left > 0;
+        let late = again.late;
+        again.late |= status == 504;
+        again.left = if status == 504 { 0 } else { again.left.saturating_sub(1) };
+        let token = if may { again.post() } else { None };
+        let Some(token) = token else {
+            return Some((call, if nobody && late { 504 } else { status }));
+        };
+        vm::with(|vm| vm.stats.count("asked_again", 1));
+        self.calls.insert(token, (call, Some(again)));
+        None
     }
 
     fn decided(&mut self, flight: u64, status: u16, body: &[u8]) {
@@ -193,7 +281,7 @@ impl GateRoot {
         let Ok(body) = serde_json::to_vec(&ask) else { return };
         if let Some(token) = host::post(KEY_CHANGES_PATH, &body, CHANGES_TIMEOUT_MS) {
             self.polling = true;
-            self.calls.insert(token, Call::Changes);
+            self.calls.insert(token, (Call::Changes, None));
         }
     }
 
@@ -201,7 +289,7 @@ impl GateRoot {
         let Some(Some(batch)) = vm::with(|vm| vm.usage.next_batch(now_ms)) else { return };
         match host::post(USAGE_PATH, batch.as_bytes(), USAGE_TIMEOUT_MS) {
             Some(token) => {
-                self.calls.insert(token, Call::Usage);
+                self.calls.insert(token, (Call::Usage, None));
             }
             None => self.usage_done(0, &[]),
         }
@@ -275,8 +363,9 @@ fn parse<T: serde::de::DeserializeOwned>(
 
 impl Context for GateRoot {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
-        let Some(call) = self.calls.remove(&token) else { return };
+        let Some((call, again)) = self.calls.remove(&token) else { return };
         let (status, body) = host::answer(headers, body_size);
+        let Some((call, status)) = self.ask_again(status, &body, call, again) else { return };
         match call {
             Call::Lookup(hash) => {
                 let answer =
@@ -299,7 +388,7 @@ impl Context for GateRoot {
     /// The plugin goes away: with an update of the listener (another root of this VM goes on), or with Envoy. Then the
     /// event loops have stopped already and nothing can be sent: what was not acknowledged goes to the log.
     fn on_done(&mut self) -> bool {
-        let sending = self.calls.values().any(|call| matches!(call, Call::Usage));
+        let sending = self.calls.values().any(|call| matches!(call, (Call::Usage, _)));
         let left = vm::with(|vm| {
             vm.gates = vm.gates.saturating_sub(1);
             if sending {
@@ -364,15 +453,19 @@ impl RootContext for GateRoot {
         self.close_lost();
         deciding::give_up();
         self.serve();
+        self.pace(now_ms);
     }
 
-    /// A request waits for a key or a decision, or a whole usage batch does.
+    /// A request waits for a key or a decision, or a whole usage batch does, or the first usage after a rest.
     fn on_queue_ready(&mut self, queue: u32) {
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
         self.serve();
         // Only a whole one: requests wake this root all the time, and a batch is for many.
         if vm::with(|vm| vm.usage.is_full_batch()) == Some(true) {
             self.send_usage(host::now_ms());
+        }
+        if vm::with(|vm| vm.resting) == Some(true) {
+            self.pace(host::now_ms());
         }
     }
 

@@ -65,6 +65,8 @@ pub struct Vm {
     pub between: Vec<String>,
     /// Root contexts of the gate alive in this VM: more than one while a listener update drains the old one.
     pub gates: usize,
+    /// The root ticks rarely: usage must wake it.
+    pub resting: bool,
 }
 
 thread_local! {
@@ -97,6 +99,7 @@ impl Vm {
             deployments: HashMap::new(),
             between: Vec::new(),
             gates: 0,
+            resting: false,
             config: Rc::new(config),
         }
     }

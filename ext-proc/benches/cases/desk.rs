@@ -170,6 +170,7 @@ fn limits(world: &World, principal: &Principal) -> Bill {
         completion: 512,
         nanos: 5_745_000,
         now_ms: u64::try_from(now.as_millis()).expect("before the year 500 million"),
+        again: 0,
         lease: LEASE,
     };
     bill(&world.snapshot.limits, black_box(principal), black_box(&demand))

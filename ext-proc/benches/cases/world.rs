@@ -207,6 +207,7 @@ impl World {
             wishes: Wishes::default(),
             replan: None,
             explain: false,
+            again: 0,
         }
     }
 

@@ -75,6 +75,7 @@ async fn ask(admin: &Admin, question: &Question) -> Result<Ask, Failure> {
         },
         replan: None,
         explain: true,
+        again: 0,
     })
 }
 

@@ -187,6 +187,10 @@ fn planning_anew_reaches_the_same_sidecar_through_the_adapter() {
         for same in ["type", "connect_timeout", "dns_lookup_family", "transport_socket", "health_checks"] {
             assert_eq!(replan[same], sidecar[same], "{same}");
         }
+        // Behind a socket is one sidecar: there is no other to go to.
+        for only in ["health_checks", "outlier_detection"] {
+            assert_eq!(sidecar.get(only).is_some(), tcp, "{only}");
+        }
         assert_eq!(replan["load_assignment"]["endpoints"], sidecar["load_assignment"]["endpoints"]);
         let marker = replan["metadata"]["filter_metadata"]["attache"]["deployment"].as_str().unwrap();
         assert_eq!(marker, r#"{"replan":true}"#);

@@ -35,6 +35,8 @@ pub struct Demand<'a> {
     pub nanos: u64,
     /// Unix milliseconds.
     pub now_ms: u64,
+    /// [`attache_llm::contract::Ask::again`].
+    pub again: u8,
     /// Of the reservation.
     pub lease: Duration,
 }
@@ -100,7 +102,8 @@ pub struct Question {
 /// those of the whole gateway.
 #[must_use]
 pub fn bill(rules: &Rules, principal: &Principal, demand: &Demand<'_>) -> Bill {
-    let owner = Owner::of(principal, rules.tokens, demand.now_ms / MINUTE_MS);
+    let mut owner = Owner::of(principal, rules.tokens, demand.now_ms / MINUTE_MS);
+    owner.again = demand.again;
     let member = implied_member(principal, &owner);
     let case = Case::new(rules, principal, demand, member.as_deref());
     let mut bill = Bill { owner, ..Bill::default() };

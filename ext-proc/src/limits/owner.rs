@@ -43,6 +43,8 @@ pub struct Owner {
     tokens: TokenKind,
     key: KeyId,
     parts: Vec<Part>,
+    /// How often the first pass was asked for before.
+    pub(super) again: u8,
 }
 
 /// Id of the key that asked, without a copy of it where there is one already.
@@ -99,6 +101,7 @@ impl Owner {
             tokens,
             key: key.map_or(KeyId::None, |key| KeyId::Entity(Arc::clone(&key.entity))),
             parts: Vec::new(),
+            again: 0,
         };
         if let Some(key) = key.filter(|key| key.entity.account() != key.entity.id) {
             owner.part(Subject::Of(EntityKind::Key), key.entity.account());
@@ -279,10 +282,11 @@ impl Owner {
         self
     }
 
-    /// Id of the reservation of the first pass of `call_id`.
+    /// Id of the reservation of the first pass of `call_id`: that of its deployment's.
     #[must_use]
     pub fn reservation(&self, call_id: &str) -> String {
-        format!("{}/{call_id}/0", self.minute)
+        let id = format!("{}/{call_id}/0", self.minute);
+        if self.again == 0 { id } else { format!("{id}~{}", self.again) }
     }
 
     /// Ends the reservation of the first pass of `call_id` with what was really used. Places in flight are given back;
@@ -360,14 +364,20 @@ impl Owner {
             }
             out.push(']');
         }
-        out.push_str("]]");
+        out.push(']');
+        if self.again > 0 {
+            let _ = write!(out, ",{}", self.again);
+        }
+        out.push(']');
         Some(out)
     }
 
     /// Reads [`Self::encode`] back, of a request that `key` made. `None` for anything else.
     #[must_use]
     pub fn decode(text: &str, key: &str) -> Option<Self> {
-        let (version, minute, tokens, parts): (u64, u64, u64, Vec<Part>) = serde_json::from_str(text).ok()?;
+        #[derive(Deserialize)]
+        struct Wire(u64, u64, u64, Vec<Part>, #[serde(default)] u8);
+        let Wire(version, minute, tokens, parts, again) = serde_json::from_str(text).ok()?;
         if version != VERSION || parts.len() > MAX_PARTS {
             return None;
         }
@@ -377,7 +387,7 @@ impl Owner {
             2 => TokenKind::Output,
             _ => return None,
         };
-        Some(Self { minute, tokens, key: KeyId::Text(key.into()), parts })
+        Some(Self { minute, tokens, key: KeyId::Text(key.into()), parts, again })
     }
 }
 

@@ -42,6 +42,11 @@ fn the_text_is_short_and_tells_everyone() {
     assert!(text.len() < 200 && !text.contains("ab12"), "{text}");
     let read = Owner::decode(&text, "ab12").unwrap();
     assert_eq!(read, owner);
+    // Asked again, it has a reservation of its own, by which it is settled.
+    let again = bill(&Rules::default(), &principal, &Demand { again: 2, ..demand() }).owner;
+    let read_again = Owner::decode(&again.encode().unwrap(), "ab12").unwrap();
+    assert_eq!(read_again, again);
+    assert_eq!(read_again.reservation("c"), format!("{}~2", owner.reservation("c")));
     assert_eq!((read.account(), read.team_id(), read.user_id()), ("ab12", Some("search"), Some("ann")));
     assert_eq!((read.organization_id(), read.end_user()), (Some("acme"), Some("eve")));
     assert_eq!(read.tags(), ["batch"]);

@@ -56,6 +56,7 @@ pub(super) fn demand() -> Demand<'static> {
         completion: 50,
         nanos: 7_000,
         now_ms: NOW,
+        again: 0,
         lease: Duration::from_secs(600),
     }
 }

@@ -8,6 +8,7 @@ use attache_llm::path::Endpoint;
 use attache_llm::price::Price;
 use attache_llm::usage::Usage;
 
+use super::request::Request;
 use super::{Budget, Deployment, Snapshot, Strategy};
 use crate::store::{Charge, Counter, Limited};
 
@@ -26,19 +27,30 @@ pub(super) struct Slot<'a> {
     pub(super) minute: u64,
     pub(super) call_id: &'a str,
     pub(super) pass: u32,
+    /// [`Ask::again`].
+    pub(super) again: u8,
 }
 
 impl<'a> Slot<'a> {
-    /// `{minute}/{call_id}/{pass}`.
+    /// Of this question.
+    pub(super) fn of(request: &Request<'a>) -> Self {
+        let ask: &'a Ask = request.ask;
+        Self { minute: request.minute(), call_id: &ask.call_id, pass: request.pass(), again: ask.again }
+    }
+
+    /// `{minute}/{call_id}/{pass}`, and `~{again}` where it was asked before.
     pub(super) fn id(&self) -> String {
-        format!("{}/{}/{}", self.minute, self.call_id, self.pass)
+        let id = format!("{}/{}/{}", self.minute, self.call_id, self.pass);
+        if self.again == 0 { id } else { format!("{id}~{}", self.again) }
     }
 
     /// Reads an id back; `None` if it is not one of this call's.
     pub(super) fn parse(id: &str, call_id: &'a str) -> Option<Self> {
         let (minute, rest) = id.split_once('/')?;
         let pass = rest.strip_prefix(call_id)?.strip_prefix('/')?;
-        Some(Self { minute: minute.parse().ok()?, call_id, pass: pass.parse().ok()? })
+        let (pass, again) = pass.split_once('~').unwrap_or((pass, "0"));
+        let (minute, pass, again) = (minute.parse().ok()?, pass.parse().ok()?, again.parse().ok()?);
+        Some(Self { minute, call_id, pass, again })
     }
 }
 

@@ -4,8 +4,10 @@ use crate::routing::tests::{deployment, snapshot};
 #[test]
 fn an_id_is_read_back_for_its_own_call() {
     for call_id in ["call-1", "a/b:c", ""] {
-        let slot = Slot { minute: 29_384_756, call_id, pass: 3 };
-        assert_eq!(Slot::parse(&slot.id(), call_id), Some(slot));
+        for again in [0, 2] {
+            let slot = Slot { minute: 29_384_756, call_id, pass: 3, again };
+            assert_eq!(Slot::parse(&slot.id(), call_id), Some(slot));
+        }
     }
     for id in ["1/call-2/0", "x/call-1/0", "1/call-1", "1/call-1/d", "call-1"] {
         assert_eq!(Slot::parse(id, "call-1"), None, "{id}");

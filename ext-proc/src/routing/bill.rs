@@ -73,6 +73,7 @@ impl<'a> Bills<'a> {
             completion: request.estimate.completion,
             nanos: dearest(request, legs),
             now_ms: request.now_ms,
+            again: request.ask.again,
             lease: lease(request, legs),
         };
         let bill = bill(&request.snapshot.limits, principal, &demand);
@@ -197,7 +198,7 @@ impl<'a> Bills<'a> {
 
 /// Room for everyone.
 fn unlimited(request: &Request<'_>, legs: &[Leg<'_>]) -> Admission {
-    let slot = Slot { minute: request.minute(), call_id: &request.ask.call_id, pass: request.pass() };
+    let slot = Slot::of(request);
     let lease: Duration = lease(request, legs);
     let candidates = vec![Candidate { tier: 0, charges: Vec::new(), probe: None }];
     Admission { id: slot.id(), lease, required: Vec::new(), candidates, pick: Pick::First, renew: None }

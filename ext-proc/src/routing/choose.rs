@@ -95,7 +95,7 @@ fn question(request: &Request<'_>, legs: &[Leg<'_>]) -> (Admission, Vec<(usize, 
         }
         tier = tier.saturating_add(1);
     }
-    let slot = Slot { minute: request.minute(), call_id: &request.ask.call_id, pass: request.pass() };
+    let slot = Slot::of(request);
     let pick = if any_ranked { Pick::Lowest(0) } else { Pick::First };
     (Admission { id: slot.id(), lease, required: Vec::new(), candidates, pick, renew: None }, places)
 }

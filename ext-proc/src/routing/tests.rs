@@ -315,6 +315,7 @@ pub(super) fn ask(key: &str, model: &str) -> Ask {
         wishes: Wishes::default(),
         replan: None,
         explain: false,
+        again: 0,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use attache_llm::contract::{self, DecideAnswer, DecideAsk, Decided, Go, MAX_PLAN_HEADER, Refuse};
+use attache_llm::contract::{self, Ask, DecideAnswer, DecideAsk, Decided, Go, MAX_PLAN_HEADER, Refuse};
 use attache_llm::error::ApiError;
 use axum::body::{Bytes, HttpBody};
 use base64::Engine;
@@ -32,7 +32,7 @@ const STEP_OVERHEAD: usize = 120;
 /// Answers every question, side by side.
 pub(super) async fn decide(app: Arc<App>, ask: DecideAsk) -> Answers {
     app.metrics.batch();
-    let judged = join_all(ask.asks.iter().map(|ask| one(&app, ask))).await;
+    let judged = join_all(ask.asks.iter().map(|one_ask| one(&app, one_ask, ask.again))).await;
     Answers { app, judged: Some(judged) }
 }
 
@@ -66,8 +66,10 @@ impl HttpBody for Answers {
 }
 
 /// One question. Whatever is wrong with it stays with it. `None`: it takes too long.
-async fn one(app: &App, ask: &RawValue) -> Option<Judged> {
-    let ask = serde_json::from_str(ask.get()).map_err(|error| ApiError::internal(format!("ask: {error}")));
+async fn one(app: &App, ask: &RawValue, again: u8) -> Option<Judged> {
+    let ask = serde_json::from_str::<Ask>(ask.get())
+        .map(|ask| Ask { again, ..ask })
+        .map_err(|error| ApiError::internal(format!("ask: {error}")));
     let judging = timeout(PATIENCE, AssertUnwindSafe(judge(app, ask)).catch_unwind());
     let judged = judging.await.ok()?.unwrap_or_else(|_| {
         tracing::error!("a decision panicked");

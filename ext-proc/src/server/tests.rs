@@ -218,6 +218,7 @@ fn ask(key: &str, model: &str) -> Ask {
         wishes: Wishes::default(),
         replan: None,
         explain: false,
+        again: 0,
     }
 }
 

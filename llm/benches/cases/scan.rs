@@ -78,6 +78,7 @@ fn asking() -> Case {
         wishes: Default::default(),
         replan: None,
         explain: false,
+        again: 0,
     };
     let before = ask.clone();
     let step = move || serde_json::to_string(black_box(&ask)).expect("a question has JSON");

@@ -22,10 +22,18 @@ impl Decisions {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
 /// Questions of one Envoy worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DecideAsk {
     pub contract: u32,
+    /// How often these were asked before ([`super::Ask::again`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub again: u8,
     /// Each an [`super::Ask`]. Read one by one: one that cannot be read must not cost the others their answer.
     pub asks: Vec<Box<RawValue>>,
 }

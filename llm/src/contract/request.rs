@@ -43,6 +43,10 @@ pub struct Ask {
     /// The caller wants to know where the request would go and why (`x-attache-route: explain`); it is not sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub explain: bool,
+    /// How often this was asked before without an answer. Each question has a reservation of its own: what the one who was asked
+    /// before took is that one's to give back. Told once for a whole call ([`super::DecideAsk`]).
+    #[serde(skip)]
+    pub again: u8,
 }
 
 /// Settings of one request: body members and `x-litellm-*` headers that speak to the gateway, not to the provider.

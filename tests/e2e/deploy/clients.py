@@ -20,6 +20,7 @@ class Seen:
 
     def __init__(self, envoy, key, sent):
         self.envoy, self.key, self.sent, self.status, self.text, self.call = envoy, key, sent, 0, "", None
+        self.headed = sent
 
     def __repr__(self):
         return f"{self.envoy} {self.status} {self.ended - self.sent:.2f} s {self.text[:200]}"
@@ -78,7 +79,7 @@ class Clients:
         try:
             status, headers, whole = await asyncio.wait_for(connection.request(head.encode(), body.encode()), PATIENCE)
             seen.status, seen.call = status if whole else 0, headers.get("x-litellm-call-id")
-            seen.text = connection.said.decode() if whole else "cut"
+            seen.text, seen.headed = connection.said.decode() if whole else "cut", connection.headed
             idle.append(connection)
         except (Broken, asyncio.TimeoutError) as error:
             seen.text = str(error) or "no answer"

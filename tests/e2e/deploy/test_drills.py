@@ -23,9 +23,12 @@ RATE = 20
 DAY_LIMIT = 480
 # Envoy looks every 0.2 s whether a sidecar is there, and who asked it just then waits for a second.
 GONE_SECONDS = 1.5
+# The filter waits for a second before it asks another sidecar.
+LATE_SECONDS = 0.9
 # What Envoy has not handed over when it is killed: a tick of 50 ms, more on a busy machine.
 TICK_SECONDS = 0.25
 ONE, TWO = ENVOYS
+AGAIN = "asked_again"
 HEALTHY = "^cluster.attache_sidecar.membership_healthy"
 
 
@@ -50,6 +53,7 @@ def drill_all(drill, clients):
     phase("sidecar starts", 0, lambda: back("sidecar-a"))
     phase("sidecar back", 5)
     clients.asked["sidecar back"] = asked()
+    clients.again = sum(drill.stat(envoy, AGAIN) for envoy in ENVOYS)
     phase("Envoy killed", 3, lambda: drill.kill(ONE))
     phase("Envoy starts", 0, lambda: back(ONE))
     phase("Envoy back", 4)
@@ -104,6 +108,15 @@ def failed(clients, name, *envoys, after=0.0):
     return [seen for envoy in envoys for seen in clients.bad(clients.during(name, envoy, after))]
 
 
+def slow(done, name, *envoys):
+    """Requests that were asked for twice: nothing came back in time."""
+    return [seen for envoy in envoys for seen in done.during(name, envoy) if seen.headed - seen.sent > LATE_SECONDS]
+
+
+def told(done, name, waited):
+    return f"{len(waited)} waited for a second, the last one sent {done.lasted(name, waited):.1f} s after"
+
+
 def test_two_of_each_answer_everything(done):
     assert len(done.during("steady")) > 2 * RATE * 3
     assert not failed(done, "steady", ONE, TWO)
@@ -111,15 +124,13 @@ def test_two_of_each_answer_everything(done):
 
 
 def test_a_sidecar_dies_and_comes_back(done):
-    """Whoever asked it just then is refused; the other one answers the next."""
+    """Whoever asked it just then asks the other one: no client notices."""
     wrong = failed(done, "sidecar killed", ONE, TWO)
-    assert {seen.status for seen in wrong} <= {503, 504}, wrong
-    seconds = done.lasted("sidecar killed", wrong)
-    FACTS.record("sidecar", seconds, f"a sidecar killed: {len(wrong)} of {len(done.during('sidecar killed'))} requests failed, "
-                 f"the last one {seconds:.1f} s after")
-    assert seconds < GONE_SECONDS, wrong
+    FACTS.record("sidecar", len(wrong), f"a sidecar killed: {{value}} of {len(done.during('sidecar killed'))} requests failed, "
+                 f"{done.again} questions were asked again")
+    assert not wrong
     # Those on their way: no stream was cut.
-    assert {seen.status for seen in done.bad(done.running("sidecar killed"))} <= {503, 504}
+    assert not done.bad(done.running("sidecar killed"))
     assert any(seen.ended - seen.sent > 1 for seen in done.running("sidecar killed")), "no stream was running"
     # What ran when the Envoy was killed is another test's.
     cut = done.running("Envoy killed", ONE)
@@ -143,12 +154,10 @@ def test_an_envoy_dies_and_comes_back(done):
 
 def test_a_link_is_cut_and_mended(done):
     """Nobody tells that Envoy. It finds out, and asks the other sidecar."""
-    wrong = failed(done, "link cut", ONE)
-    assert {seen.status for seen in wrong} <= {503, 504}, wrong
-    seconds = done.lasted("link cut", wrong)
-    FACTS.record("link", seconds, f"a link cut: {len(wrong)} of {len(done.during('link cut', ONE))} requests failed, the last one "
-                 f"{seconds:.1f} s after")
-    assert seconds < GONE_SECONDS, wrong
+    wrong, waited = failed(done, "link cut", ONE), slow(done, "link cut", ONE)
+    FACTS.record("link", len(wrong), f"a link cut: {{value}} of {len(done.during('link cut', ONE))} requests failed, {told(done, 'link cut', waited)}")
+    assert not wrong
+    assert waited and done.lasted("link cut", waited) < GONE_SECONDS, waited
     assert not done.bad([seen for seen in done.running("link cut", ONE) if seen.ended - seen.sent > 1.5]), "a stream was cut"
     assert done.healthy == {"link cut": 1, "link back": 2}, done.healthy
     for name in ("link cut", "link mended", "link back"):
@@ -158,12 +167,11 @@ def test_a_link_is_cut_and_mended(done):
 
 def test_a_sidecar_hangs_and_goes_on(done):
     """It takes connections and says nothing. Its streams of tokens are none of its business."""
-    wrong = failed(done, "sidecar hangs", ONE, TWO)
-    assert {seen.status for seen in wrong} <= {503, 504}, wrong
-    seconds = done.lasted("sidecar hangs", wrong)
-    FACTS.record("hang", seconds, f"a sidecar hangs: {len(wrong)} of {len(done.during('sidecar hangs'))} requests failed, the last one "
-                 f"{seconds:.1f} s after")
-    assert seconds < GONE_SECONDS, wrong
+    wrong, waited = failed(done, "sidecar hangs", ONE, TWO), slow(done, "sidecar hangs", ONE, TWO)
+    FACTS.record("hang", len(wrong), f"a sidecar hangs: {{value}} of {len(done.during('sidecar hangs'))} requests failed, "
+                 f"{told(done, 'sidecar hangs', waited)}")
+    assert not wrong
+    assert waited and done.lasted("sidecar hangs", waited) < GONE_SECONDS, waited
     assert not failed(done, "sidecar goes on", ONE, TWO)
 
 
@@ -191,6 +199,6 @@ def test_the_limit_holds_over_all_of_it(done):
     counts = collections.Counter(seen.status for seen in done.seen if seen.key == done.limited)
     admitted = counts[200]
     FACTS.record("limit", admitted, f"rpd_limit {DAY_LIMIT}: {{value}} answers over both")
-    # What was admitted and got no answer is no answer.
-    unknown = sum(counts[status] for status in counts if status not in (200, 429))
+    # What was admitted and got no answer is no answer, and what a dying sidecar admitted and could not tell was admitted again.
+    unknown = sum(counts[status] for status in counts if status not in (200, 429)) + done.again
     assert admitted <= DAY_LIMIT <= admitted + unknown, counts

@@ -119,6 +119,21 @@ async fn reservations_are_handed_over_and_counted() {
     }
 }
 
+/// Else the one who was asked first, and could not answer, would give back what the second one holds.
+#[tokio::test]
+async fn what_is_asked_again_has_a_reservation_of_its_own() {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    for again in 0..3 {
+        let body = json!({"contract": VERSION, "again": again, "asks": [wire(MASTER_KEY_HASH, "gpt")]});
+        let answers = server.decide(serde_json::to_vec(&body).unwrap().into()).await;
+        ids.push(go(&answers[0]).note.reservation.clone().unwrap());
+    }
+    assert_eq!(*server.counters.admitted.lock(), ids);
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+}
+
 #[tokio::test]
 async fn one_that_takes_too_long_costs_the_others_nothing_but_time() {
     let server = Server::start().await;

@@ -26,8 +26,11 @@ local function number() return tonumber(take()) end
 -- Integers beyond 2^31 would print as 1e+12.
 local function integer(n) return string.format('%.0f', n) end
 
+-- Lets a key live for `ttl` from now. Less than a tenth of it too early (five seconds at most, every user has a minute to
+-- spare) is good enough: else each use of a counter would write its expiry anew.
 local function keep(key, ttl)
-  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, integer(ttl)) end
+  local left = redis.call('PTTL', key)
+  if left < 0 or left < ttl - math.min(ttl / 10, 5000) then redis.call('PEXPIRE', key, integer(ttl)) end
 end
 
 local function add(counter, amount, ttl)

@@ -182,6 +182,11 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(connections.max(1))
             .acquire_timeout(connect_timeout.clamp(READ, ATTEMPT))
+            // A connection keeps the room that its largest batch of rows took, some 700 KB each.
+            .after_release(|connection, _| {
+                connection.shrink_buffers();
+                Box::pin(async { Ok(true) })
+            })
             .connect_lazy_with(options.clone());
         let (sender, mut state) = watch::channel(State::Starting);
         let migration = tokio::spawn(keep_migrating(options, connect_timeout.clamp(READ, ATTEMPT), sender));
