@@ -1,4 +1,4 @@
-//! The two functions of the host that the SDK's wrappers do not do justice to. The only unsafe code of the filter.
+//! The functions of the host that the SDK's wrappers do not do justice to. The only unsafe code of the filter.
 
 use proxy_wasm::types::MapType;
 
@@ -14,6 +14,11 @@ pub(crate) fn headers(map: MapType) -> Headers {
     Headers::new(host::map(map))
 }
 
+/// Puts these headers in place of all that a map has: one call for what would be one for each.
+pub(crate) fn set_headers(map: MapType, headers: &[(&[u8], &[u8])]) {
+    host::set_map(map, &serialized(headers));
+}
+
 /// Where there is no host, nothing is sent and nothing is there.
 #[cfg(not(target_arch = "wasm32"))]
 mod host {
@@ -24,6 +29,8 @@ mod host {
     pub(super) const fn map(_map: MapType) -> Vec<u8> {
         Vec::new()
     }
+
+    pub(super) const fn set_map(_map: MapType, _headers: &[u8]) {}
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -51,6 +58,12 @@ mod host {
             grpc_status: i32,
         ) -> u32;
         fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+        fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
+    }
+
+    pub(super) fn set_map(map: MapType, headers: &[u8]) {
+        // SAFETY: the host copies from this slice before it returns, and does not keep the pointer.
+        let _ = unsafe { proxy_set_header_map_pairs(map as u32, headers.as_ptr(), headers.len()) };
     }
 
     pub(super) fn send_reply(status: u32, headers: &[u8], body: &[u8], details: &str) {

@@ -26,7 +26,6 @@ use attache_llm::scan::Scanned;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
-use serde_json::value::RawValue;
 
 use crate::auth::{self, Presented};
 use crate::headers::Headers;
@@ -285,27 +284,25 @@ fn advance(context: u32) -> Next {
 
 /// Sets the question for the sidecar or queues it, and sets the id by which the adapter finds the request.
 fn put(context: u32, ask: &Ask) -> Next {
-    let text = match intake::ask_header(ask) {
-        Ok(text) => text,
+    host::set_property(CALL_PROPERTY, &ask.call_id);
+    if vm::with(|vm| vm.config.decisions) == Some(Decisions::ExtProc) {
+        return match intake::ask_header(ask) {
+            Ok(text) => {
+                host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
+                Next::Go
+            }
+            Err(error) => Next::Refuse(error),
+        };
+    }
+    let question = match intake::question(ask) {
+        Ok(question) => question,
         Err(error) => return Next::Refuse(error),
     };
-    host::set_property(CALL_PROPERTY, &ask.call_id);
-    let queued = vm::with(|vm| {
-        if vm.config.decisions == Decisions::ExtProc {
-            return Err(text);
-        }
-        let waiter = Waiter { context, call_id: ask.call_id.clone() };
-        // What was written a moment ago is JSON.
-        Ok(RawValue::from_string(text).map_or(Pushed::Full, |ask| vm.questions.push(waiter, ask)))
-    });
-    match queued {
-        Some(Err(text)) => {
-            host::set_header(MapType::HttpRequestHeaders, ASK_HEADER, &text);
-            Next::Go
-        }
-        Some(Ok(Pushed::First)) => Next::Ask(true),
-        Some(Ok(Pushed::More)) => Next::Ask(false),
-        Some(Ok(Pushed::Full)) | None => {
+    let waiter = Waiter { context, call_id: ask.call_id.clone() };
+    match vm::with(|vm| vm.questions.push(waiter, question)) {
+        Some(Pushed::First) => Next::Ask(true),
+        Some(Pushed::More) => Next::Ask(false),
+        Some(Pushed::Full) | None => {
             let error = ApiError::decisions_unavailable();
             Next::Refuse(error.with_internal("too many requests wait for a decision"))
         }
@@ -460,8 +457,10 @@ impl HttpContext for Gate {
         }
         self.answered = true;
         // Read once: each call of the host costs about a microsecond.
-        let headers = host::headers(MapType::HttpResponseHeaders);
-        self.last_error(&headers);
+        let mut headers = host::headers(MapType::HttpResponseHeaders);
+        if self.last_error(&headers) {
+            headers = host::headers(MapType::HttpResponseHeaders);
+        }
         self.answer_headers(&headers);
         if self.config.prompt_bytes > 0 {
             self.words = self.answer_words(&headers);

@@ -56,6 +56,12 @@ impl Headers {
         self.places().map_while(|place| place.name(&self.0))
     }
 
+    /// All of them, to be changed.
+    #[must_use]
+    pub fn edit(&self) -> Edited<'_> {
+        Edited(self.raw().collect())
+    }
+
     fn raw(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.places().map_while(|place| Some((place.name(&self.0)?, place.value(&self.0)?)))
     }
@@ -102,6 +108,40 @@ impl Headers {
     pub fn is_only(&self, name: &str, value: &str) -> bool {
         let mut values = self.values(name);
         values.next() == Some(value.as_bytes()) && values.next().is_none()
+    }
+}
+
+/// Headers of a map that are to be set all at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited<'a>(Vec<(&'a [u8], &'a [u8])>);
+
+impl<'a> Edited<'a> {
+    /// Once, with this value, where the first of that name is, or at the end.
+    pub fn set(&mut self, name: &'a str, value: &'a str) {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        match self.0.iter().position(|(known, _)| *known == name) {
+            Some(place) => {
+                let mut at = 0_usize;
+                self.0.retain(|(known, _)| {
+                    let keep = at <= place || *known != name;
+                    at = at.saturating_add(1);
+                    keep
+                });
+                if let Some(header) = self.0.get_mut(place) {
+                    header.1 = value;
+                }
+            }
+            None => self.0.push((name, value)),
+        }
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        self.0.retain(|(name, _)| keep(name));
+    }
+
+    #[must_use]
+    pub fn as_slice(&self) -> &[(&'a [u8], &'a [u8])] {
+        &self.0
     }
 }
 

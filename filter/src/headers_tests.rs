@@ -34,6 +34,19 @@ fn bytes_that_are_no_text_stay_bytes() {
     assert_eq!(headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
 }
 
+#[test]
+fn edited_headers_are_there_once() {
+    let headers = of(&[(":status", "200"), ("a", "1"), ("b", "2"), ("a", "3"), ("x-own", "4")]);
+    let mut edited = headers.edit();
+    edited.retain(|name| !name.starts_with(b"x-"));
+    edited.set("a", "5");
+    edited.set("c", "6");
+    edited.set("c", "7");
+    let wanted = [(":status", "200"), ("a", "5"), ("b", "2"), ("c", "7")];
+    assert_eq!(edited.as_slice(), wanted.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    assert_eq!(Headers::from(edited.as_slice()), of(&wanted));
+}
+
 proptest! {
     #[test]
     fn any_map_comes_back(map in prop::collection::vec(("[a-z:-]{1,8}", prop::collection::vec(any::<u8>(), 0..20)), 0..20)) {

@@ -62,6 +62,11 @@ pub fn set_header(map: MapType, name: &str, value: &str) {
     let _ = hostcalls::set_map_value_bytes(map, name, Some(value.as_bytes()));
 }
 
+/// Puts these in place of all headers of a map.
+pub fn set_headers(map: MapType, headers: &[(&[u8], &[u8])]) {
+    abi::set_headers(map, headers);
+}
+
 pub fn remove_header(map: MapType, name: &str) {
     let _ = hostcalls::remove_map_value(map, name);
 }

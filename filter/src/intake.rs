@@ -8,6 +8,7 @@ use attache_llm::error::ApiError;
 use attache_llm::path::Endpoint;
 use attache_llm::scan::Scanned;
 use attache_llm::wishes;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::identity;
 use crate::keys::{Caller, Hash, Joined, KeyTable, Known};
@@ -226,11 +227,21 @@ const MAX_ASK: usize = 64 * 1024;
 pub fn ask_header(ask: &Ask) -> Result<String, ApiError> {
     let json = serde_json::to_string(ask).map_err(|error| ApiError::internal(error.to_string()))?;
     let text = if json.bytes().all(|byte| (0x20..0x7f).contains(&byte)) { json } else { escaped(&json) };
-    if text.len() > MAX_ASK {
-        let message = "The request's model, user, tags and fallbacks are too long together.";
-        return Err(ApiError::invalid_request(message, None));
-    }
-    Ok(text)
+    if text.len() > MAX_ASK { Err(too_long()) } else { Ok(text) }
+}
+
+/// The question as one of many in a call.
+///
+/// # Errors
+/// As [`ask_header`].
+pub fn question(ask: &Ask) -> Result<Box<RawValue>, ApiError> {
+    let json = to_raw_value(ask).map_err(|error| ApiError::internal(error.to_string()))?;
+    if json.get().len() > MAX_ASK { Err(too_long()) } else { Ok(json) }
+}
+
+fn too_long() -> ApiError {
+    let message = "The request's model, user, tags and fallbacks are too long together.";
+    ApiError::invalid_request(message, None)
 }
 
 fn escaped(json: &str) -> String {

@@ -90,6 +90,8 @@ fn the_question_is_plain_ascii_and_reads_back() {
     let header = ask_header(&ask).unwrap();
     assert!(header.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}");
     assert_eq!(serde_json::from_str::<Ask>(&header).unwrap(), *ask);
+    let question = question(&ask).unwrap();
+    assert_eq!(serde_json::from_str::<Ask>(question.get()).unwrap(), *ask);
 }
 
 #[test]
@@ -132,6 +134,7 @@ fn a_question_is_bounded() {
     assert!(ask_header(&ask).unwrap().len() < MAX_ASK, "every tag that is allowed fits");
     ask.wishes.tags = vec!["\u{1f4ee}".repeat(64); 200];
     assert_eq!(ask_header(&ask).unwrap_err().status, 400);
+    assert_eq!(question(&ask).unwrap_err().status, 400);
 }
 
 fn table() -> KeyTable {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use attache_llm::contract::{DeploymentMeta, GateConfig};
+use foldhash::fast::FixedState;
 use serde::Deserialize;
 
 use crate::due::Dues;
@@ -40,6 +41,9 @@ struct Marker {
     replan: bool,
 }
 
+/// The keys are Envoy's and our own, nobody can choose them.
+pub type Map<K, V> = HashMap<K, V, FixedState>;
+
 pub struct Vm {
     /// Number of this VM among all of this Envoy.
     pub number: u64,
@@ -51,15 +55,15 @@ pub struct Vm {
     /// For what requests say, where it is kept.
     pub room: Room,
     /// Requests that wait for their key or their body, by context.
-    pub intakes: HashMap<u32, Intake>,
+    pub intakes: Map<u32, Intake>,
     /// What waits for a decision.
     pub questions: Questions,
     /// What waits no longer.
     pub due: Dues,
     /// Requests that went on, by call id.
-    pub requests: HashMap<String, Request>,
+    pub requests: Map<String, Request>,
     /// Deployments by cluster, with the text they were parsed from.
-    deployments: HashMap<String, (Vec<u8>, Upstream)>,
+    deployments: Map<String, (Vec<u8>, Upstream)>,
     /// Requests whose pass ended in a redirect and whose next one has not begun, by call id. There is nothing between
     /// the two but Envoy's own work, so this is empty unless that fails.
     pub between: Vec<String>,
@@ -92,11 +96,11 @@ impl Vm {
             usage: UsageQueue::new(config.max_pending_usage, config.usage_batch),
             stats: Stats::new(EnvoyMeter),
             room: Room::new(MAX_HELD),
-            intakes: HashMap::new(),
+            intakes: Map::default(),
             questions: Questions::default(),
             due: Dues::default(),
-            requests: HashMap::new(),
-            deployments: HashMap::new(),
+            requests: Map::default(),
+            deployments: Map::default(),
             between: Vec::new(),
             gates: 0,
             resting: false,

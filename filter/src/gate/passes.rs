@@ -82,7 +82,7 @@ impl Gate {
         match request {
             Some(Ok(Some(mut request))) => {
                 self.note = self.note.take().or_else(|| request.passes.decided.take());
-                self.note();
+                self.take_note();
                 if finish::close(request, self.note.as_ref(), &ending, self.words.take()) {
                     self.wake_root();
                 }

@@ -15,22 +15,33 @@ use crate::redirect::STATUS_HEADER;
 use crate::said::Answered;
 use crate::vm;
 
+/// What the record of a request says of it to the client.
+struct Facts {
+    deployment: Option<String>,
+    retries: String,
+    fallbacks: String,
+    /// What the first pass tells of the caller's limits.
+    headers: Vec<(String, String)>,
+}
+
 impl Gate {
     /// Puts the answer right that Envoy sends on: the adapter may have changed its status so that Envoy tries again,
     /// and where no attempt is behind it, the last error of a provider says more.
-    pub(super) fn last_error(&mut self, headers: &Headers) {
+    ///
+    /// Did it change headers?
+    pub(super) fn last_error(&mut self, headers: &Headers) -> bool {
         const MAP: MapType = MapType::HttpResponseHeaders;
         if let Some(status) = headers.find(STATUS_HEADER) {
             host::set_header(MAP, ":status", status);
             host::remove_header(MAP, "location");
-            return;
+            return true;
         }
         let status = headers.find(":status").and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
         let from_upstream = status < 400
             || host::text(&["response", "code_details"]).is_some_and(|details| details == "via_upstream");
         let kept =
             vm::with(|vm| vm.requests.get(&self.call_id)?.in_place_of(status, from_upstream)).flatten();
-        let Some(kept) = kept else { return };
+        let Some(kept) = kept else { return false };
         host::remove_header(MAP, "location");
         host::set_header(MAP, ":status", &kept.status.to_string());
         host::set_header(MAP, "content-type", "application/json");
@@ -41,6 +52,7 @@ impl Gate {
         }
         self.swapping = true;
         self.swap = Some(kept.body);
+        true
     }
 
     /// An error without a body gets one. Here and not in the adapter: there is no way to add a body to headers that
@@ -95,47 +107,64 @@ impl Gate {
         Action::Continue
     }
 
+    /// What the client gets to see beside the provider's own headers: all of it in one call, since each costs a microsecond.
     pub(super) fn answer_headers(&mut self, headers: &Headers) {
-        const MAP: MapType = MapType::HttpResponseHeaders;
-        for name in headers.names() {
-            let internal = name.starts_with(b"x-envoy-")
-                || name.starts_with(HEADER_PREFIX.as_bytes())
-                || name == b"set-cookie";
-            if internal {
-                host::remove_named(MAP, name);
-            }
+        self.take_note();
+        let generation = self.note.as_ref().map(|note| note.generation.to_string());
+        let facts = self.facts();
+        // What cannot be read must not be put back.
+        if !headers.has(":status") {
+            return;
         }
+        let mut answer = headers.edit();
+        let internal = |name: &[u8]| {
+            name.starts_with(b"x-envoy-")
+                || name.starts_with(HEADER_PREFIX.as_bytes())
+                || name == b"set-cookie"
+        };
+        answer.retain(|name| !internal(name));
         // Envoy has set its own where the provider has none.
         if !headers.is_only("x-request-id", &self.request_id) {
             let theirs = headers.find("x-request-id").filter(|theirs| *theirs != self.request_id);
             if let Some(theirs) = theirs {
-                host::set_header(MAP, "llm_provider-x-request-id", theirs);
+                answer.set("llm_provider-x-request-id", theirs);
             }
-            host::set_header(MAP, "x-request-id", &self.request_id);
+            answer.set("x-request-id", &self.request_id);
         }
-        host::set_header(MAP, "x-litellm-call-id", &self.call_id);
-        if let Some(note) = self.note() {
-            host::set_header(MAP, GENERATION_HEADER, &note.generation.to_string());
-            host::set_header(MAP, "x-litellm-model-group", &note.group);
+        answer.set("x-litellm-call-id", &self.call_id);
+        if let (Some(note), Some(generation)) = (&self.note, &generation) {
+            answer.set(GENERATION_HEADER, generation);
+            answer.set("x-litellm-model-group", &note.group);
             for (name, value) in &note.response_headers {
-                host::set_header(MAP, name, value);
+                answer.set(name, value);
             }
         }
-        let note = self.note.as_ref();
-        let facts = vm::with(|vm| {
+        if let Some(facts) = &facts {
+            for (name, value) in &facts.headers {
+                answer.set(name, value);
+            }
+            if let Some(deployment) = &facts.deployment {
+                answer.set("x-litellm-model-id", deployment);
+            }
+            answer.set("x-litellm-attempted-retries", &facts.retries);
+            answer.set("x-litellm-attempted-fallbacks", &facts.fallbacks);
+        }
+        host::set_headers(MapType::HttpResponseHeaders, answer.as_slice());
+    }
+
+    /// What the record of the request says. `None` where there is none.
+    fn facts(&self) -> Option<Facts> {
+        vm::with(|vm| {
             let request = vm.requests.get(&self.call_id)?;
-            let counted = request.retries_and_fallbacks(request.planned(note));
-            for (name, value) in &request.passes.headers {
-                host::set_header(MAP, name, value);
-            }
-            Some((request.last_deployment().map(str::to_owned), counted))
-        });
-        let Some(Some((deployment, (retries, fallbacks)))) = facts else { return };
-        if let Some(deployment) = deployment {
-            host::set_header(MAP, "x-litellm-model-id", &deployment);
-        }
-        host::set_header(MAP, "x-litellm-attempted-retries", &retries.to_string());
-        host::set_header(MAP, "x-litellm-attempted-fallbacks", &fallbacks.to_string());
+            let (retries, fallbacks) = request.retries_and_fallbacks(request.planned(self.note.as_ref()));
+            Some(Facts {
+                deployment: request.last_deployment().map(str::to_owned),
+                retries: retries.to_string(),
+                fallbacks: fallbacks.to_string(),
+                headers: request.passes.headers.clone(),
+            })
+        })
+        .flatten()
     }
 
     /// Begins to keep the answer, where what is asked is kept.
@@ -151,7 +180,7 @@ impl Gate {
     }
 
     /// The decision's note, read once it is there.
-    pub(super) fn note(&mut self) -> Option<&Note> {
+    pub(super) fn take_note(&mut self) {
         if self.note.is_none() && self.config.decisions == Decisions::Batched {
             self.note = vm::with(|vm| vm.requests.get_mut(&self.call_id)?.passes.decided.take()).flatten();
         } else if self.note.is_none() {
@@ -162,6 +191,5 @@ impl Gate {
                 vm::with(|vm| vm.stats.learn_group(&note.group));
             }
         }
-        self.note.as_ref()
     }
 }
