@@ -134,6 +134,9 @@ fn a_question_is_bounded() {
     assert!(ask_header(&ask).unwrap().len() < MAX_ASK, "every tag that is allowed fits");
     ask.wishes.tags = vec!["\u{1f4ee}".repeat(64); 200];
     assert_eq!(ask_header(&ask).unwrap_err().status, 400);
+    // Nothing is escaped there.
+    assert!(question(&ask).unwrap().get().len() < MAX_ASK);
+    ask.wishes.tags = vec!["\u{1f4ee}".repeat(64); 400];
     assert_eq!(question(&ask).unwrap_err().status, 400);
 }
 

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::entity::{Holder, Settings};
 use crate::limits::testing::{NOW, demand, everyone, holder, of_key};
-use crate::limits::{Rules, bill};
+use crate::limits::{Demand, Rules, bill};
 
 fn person(kind: EntityKind, id: &str) -> Holder {
     holder(kind, id, Settings::default())
@@ -183,7 +183,9 @@ fn what_others_wrote_is_not_understood() {
         r#"[1,1,0,[["t","a",256]]]"#,
         r#"[1,1,0,[["t","a",1,2]]]"#,
         r#"[1,1,0,[["t","a",1,2,3,4]]]"#,
-        r#"[1,1,0,[],0]"#,
+        "[1,1,0,[],256]",
+        "[1,1,0,[],-1]",
+        "[1,1,0,[],1,0]",
     ] {
         assert_eq!(Owner::decode(text, "k"), None, "{text}");
     }
