@@ -8,7 +8,8 @@ from project import Failure, say
 from stack import DEMO_CONFIG
 
 FEW, MANY = 10, 10_000
-CONNECTIONS_OF_OPEN_LOOP = 128
+# More than ever wait at once, also where a busy machine stalls for a moment: else requests could not be sent when they are due.
+CONNECTIONS_OF_OPEN_LOOP = 512
 
 
 def half_load(contest, saturation, rounds, seconds):
