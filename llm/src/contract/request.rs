@@ -3,9 +3,8 @@ use serde::{Deserialize, Serialize};
 use crate::class::ErrorClass;
 use crate::path::Endpoint;
 
-/// The gate's question to the sidecar, one per pass of a request, as the value of [`super::ASK_HEADER`].
-///
-/// The gate escapes every non-ASCII character as `\uXXXX`, so that the header is plain ASCII.
+/// The gate's question to the sidecar, one per pass of a request: one of many in a call ([`super::DecideAsk`]), or the value
+/// of [`super::ASK_HEADER`], where every non-ASCII character is escaped, so that the header is plain ASCII.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
     pub contract: u32,
