@@ -157,6 +157,7 @@ def setup():
     if what != "demo":
         need_lint_tools()
     wasm.need_toolchain()
+    wasm.want_optimizer()
     if what != "lint":
         need_venv(with_tests=what == "test")
     if what == "test":

@@ -360,15 +360,14 @@ impl HttpContext for Adapter {
         self.call_id = own.or_else(|| sent.map(str::to_owned)).unwrap_or_default();
         match self.begin(self.mirrored) {
             Ok(Some(outgoing)) => {
-                self.copied = outgoing::strip(&headers, &outgoing.stale, self.mirrored);
-                outgoing.set_headers(&headers);
+                self.copied = outgoing.set_headers(&headers, self.mirrored);
                 (self.attempt, self.edits, self.options) =
                     (outgoing.attempt, outgoing.edits, outgoing.options);
                 self.whole = outgoing.whole;
             }
             Ok(None) => {
                 self.replan = true;
-                self.copied = outgoing::strip(&headers, &[], false);
+                self.copied = outgoing::strip(&headers);
                 outgoing::ask_for_plan();
             }
             Err(why) => {

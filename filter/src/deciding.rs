@@ -1,12 +1,12 @@
 //! Decisions that the gate asks for itself: what the root asks, and what follows for each request that waits.
 
-use attache_llm::contract::{Decided, Go, PLAN_HEADER, Refuse};
+use attache_llm::contract::{DecideAnswer, Decided, Go, PLAN_HEADER, Refuse};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MapType;
 
 use crate::finish;
 use crate::host;
-use crate::questions::Waiter;
+use crate::questions::{Flight, Waiter};
 use crate::requests::{Ending, Request};
 use crate::vm::{self, Vm};
 
@@ -17,14 +17,30 @@ const OVERDUE_GRACE_MS: u64 = 500;
 
 /// The next call that is to be made: its number and its body. It must end in [`answered`].
 pub fn next() -> Option<(u64, Vec<u8>)> {
-    vm::with(|vm| vm.questions.next_call(host::now_ms())).flatten()
+    let (now_ms, now_us) = (host::now_ms(), host::now_us());
+    vm::with(|vm| {
+        let Vm { questions, stocks, ids, .. } = vm;
+        let ahead = stocks.asks(|| ids.next(now_us, b""));
+        questions.next_call(ahead, now_ms)
+    })
+    .flatten()
 }
 
 /// A call ended: with decisions, or with the status that its requests are refused with.
-pub fn answered(flight: u64, answer: Result<Vec<Decided>, u16>) {
+pub fn answered(flight: u64, answer: Result<DecideAnswer, u16>) {
+    let now_ms = host::now_ms();
     vm::with(|vm| {
-        let waiters = vm.questions.answered(flight);
-        vm.due.decided(waiters, answer);
+        let (decisions, leases) = match answer {
+            Ok(answer) => (Ok(answer.decisions), answer.leases),
+            Err(status) => (Err(status), Vec::new()),
+        };
+        match vm.questions.answered(flight) {
+            Some(Flight { waiters, wanted, sent_ms }) => {
+                vm.due.decided(waiters, decisions);
+                vm.stocks.answered(wanted, leases, sent_ms, now_ms);
+            }
+            None => vm.stocks.give_back(leases),
+        }
     });
 }
 
@@ -32,9 +48,12 @@ pub fn answered(flight: u64, answer: Result<Vec<Decided>, u16>) {
 pub fn give_up() {
     // A question may be asked twice.
     let limit_ms = TIMEOUT_MS.saturating_mul(2).saturating_add(OVERDUE_GRACE_MS);
+    let now_ms = host::now_ms();
     vm::with(|vm| {
-        let waiters = vm.questions.overdue(limit_ms, host::now_ms());
-        vm.due.decided(waiters, Err(503));
+        for Flight { waiters, wanted, sent_ms } in vm.questions.overdue(limit_ms, now_ms) {
+            vm.due.decided(waiters, Err(503));
+            vm.stocks.answered(wanted, Vec::new(), sent_ms, now_ms);
+        }
     });
 }
 
@@ -84,18 +103,23 @@ fn take_over(vm: &mut Vm, waiter: &Waiter, answer: Result<Decided, u16>) -> Opti
     })
 }
 
+/// With the request's context as the effective one: the plan and what goes with it, for Envoy.
+pub fn set(go: &Go) {
+    const MAP: MapType = MapType::HttpRequestHeaders;
+    for name in &go.remove {
+        host::remove_header(MAP, name);
+    }
+    for (name, value) in &go.headers {
+        host::set_header(MAP, name, value);
+    }
+    host::set_header(MAP, PLAN_HEADER, &go.plan);
+}
+
 /// With the request's context as the effective one: lets it go on, or answers it.
 fn tell(word: Word) {
-    const MAP: MapType = MapType::HttpRequestHeaders;
     match word {
         Word::Go(go) => {
-            for name in &go.remove {
-                host::remove_header(MAP, name);
-            }
-            for (name, value) in &go.headers {
-                host::set_header(MAP, name, value);
-            }
-            host::set_header(MAP, PLAN_HEADER, &go.plan);
+            set(&go);
             let _ = hostcalls::resume_http_request();
         }
         Word::Refuse(Refuse { status, headers, body, details }) => {

@@ -28,6 +28,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use crate::auth::{self, Presented};
+use crate::deciding;
 use crate::headers::Headers;
 use crate::host;
 use crate::identity;
@@ -36,8 +37,9 @@ use crate::outgoing::BETA_HEADER;
 use crate::peer::Peer;
 use crate::questions::{Pushed, Waiter};
 use crate::redirect;
-use crate::requests::Origin;
+use crate::requests::{Origin, Request};
 use crate::said::{self, Answered};
+use crate::stock::{Found, Held};
 use crate::vm;
 
 use self::reading::{Reading, declared_length, end_user, wished};
@@ -88,6 +90,8 @@ enum Next {
     Ask(bool),
     Refuse(ApiError),
     Go,
+    /// As [`Self::Go`], under this call id: it was decided before it came. Must the root be woken?
+    Leased(String, bool),
 }
 
 impl Next {
@@ -204,10 +208,10 @@ impl Gate {
                 intake.said = said;
             }
         });
-        self.follow(advance(self.context))
+        self.follow(advance(self.context, true))
     }
 
-    fn follow(&self, next: Next) -> Action {
+    fn follow(&mut self, next: Next) -> Action {
         match next {
             Next::Wait | Next::Ask(false) => Action::Pause,
             Next::Ask(true) => {
@@ -216,6 +220,13 @@ impl Gate {
             }
             Next::Refuse(error) => self.refuse(&error),
             Next::Go => Action::Continue,
+            Next::Leased(call_id, wake) => {
+                self.call_id = call_id;
+                if wake {
+                    self.wake_root();
+                }
+                Action::Continue
+            }
         }
     }
 
@@ -259,7 +270,8 @@ impl Gate {
 }
 
 /// Takes a request as far as it can go. On [`Next::Go`] the question is set and the facts are stored for the adapter.
-fn advance(context: u32) -> Next {
+/// `own`: its own context runs, so that it can take another call id.
+fn advance(context: u32, own: bool) -> Next {
     let step = vm::with(|vm| {
         let step = vm.intakes.get_mut(&context).map_or(Step::Wait, Intake::step);
         if !matches!(step, Step::Wait) {
@@ -270,7 +282,10 @@ fn advance(context: u32) -> Next {
     match step {
         None | Some(Step::Wait) => Next::Wait,
         Some(Step::Refuse(error)) => Next::Refuse(error),
-        Some(Step::Forward(mut request, ask)) => {
+        Some(Step::Forward(mut request, mut ask)) => {
+            if own && let Some((held, wake)) = ahead(&mut ask) {
+                return take(*request, held, wake);
+            }
             let next = put(context, &ask);
             if !matches!(next, Next::Refuse(_)) {
                 request.passes.undecided = next.waits();
@@ -280,6 +295,36 @@ fn advance(context: u32) -> Next {
             next
         }
     }
+}
+
+/// The decision that was made ahead for a request like this, and whether the root must be woken to ask for more.
+fn ahead(ask: &mut Ask) -> Option<(Held, bool)> {
+    let now_ms = host::now_ms();
+    vm::with(|vm| {
+        if vm.config.decisions == Decisions::ExtProc {
+            return None;
+        }
+        // Without one the request asks for itself, which wakes the root.
+        let Found { held, wake } = vm.stocks.find(ask, now_ms);
+        held.map(|held| (held, wake))
+    })
+    .flatten()
+}
+
+/// Goes on with a decision that was made ahead.
+fn take(mut request: Request, mut held: Held, wake: bool) -> Next {
+    let call_id = std::mem::take(&mut held.call_id);
+    host::set_property(CALL_PROPERTY, &call_id);
+    host::set_header(MapType::HttpRequestHeaders, CALL_HEADER, &call_id);
+    deciding::set(&held.go);
+    request.call_id.clone_from(&call_id);
+    request.decided(held.note(), held.go.walk.clone());
+    vm::with(|vm| {
+        vm.stats.learn_group(&held.go.note.group);
+        vm.stats.count("leased", 1);
+        vm.requests.insert(call_id.clone(), request);
+    });
+    Next::Leased(call_id, wake)
 }
 
 /// Sets the question for the sidecar or queues it, and sets the id by which the adapter finds the request.
@@ -328,9 +373,9 @@ pub fn key_decided(context: u32, looked: &Looked) -> bool {
         }
         Some((intake.call_id.clone(), shape))
     });
-    match advance(context) {
+    match advance(context, false) {
         // The root, which is here, sends questions when it is done with keys.
-        Next::Wait | Next::Ask(_) => return false,
+        Next::Wait | Next::Ask(_) | Next::Leased(..) => return false,
         Next::Refuse(error) => {
             let (call_id, shape) = call_id.flatten().unwrap_or_default();
             host::send_error(&error, &call_id, shape);

@@ -5,6 +5,9 @@
 //! hosts, so the VM's start time, the request's time and `x-request-id` (random, from Envoy) go in as well. The result
 //! is 122 bits of their hash in the form of a UUID (version 8), as clients expect of a call id.
 
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::FixedState;
 use sha2::{Digest, Sha256};
 
 /// Attempts at the shared counter before giving up; workers start at the same time, so a few collide.
@@ -38,22 +41,27 @@ pub struct CallIds {
     vm: u64,
     start_ns: u64,
     sequence: u64,
+    /// Of all request ids so far: what Envoy drew is in the ids of those that are made ahead, too.
+    drawn: u64,
 }
 
 impl CallIds {
     #[must_use]
     pub fn new(vm: u64, start_ns: u64) -> Self {
-        Self { vm, start_ns, sequence: 0 }
+        Self { vm, start_ns, sequence: 0, drawn: 0 }
     }
 
-    /// A new id. `request_id` may be anything, also the client's own choice.
+    /// A new id. `request_id` may be anything, also the client's own choice, or nothing.
     pub fn next(&mut self, now_us: u64, request_id: &[u8]) -> String {
         self.sequence = self.sequence.wrapping_add(1);
+        let mut drawn = FixedState::with_seed(self.drawn).build_hasher();
+        drawn.write(request_id);
+        self.drawn = drawn.finish();
+        // One block of the hash has room for 55 bytes.
         let mut hash = Sha256::new();
-        for part in [self.vm, self.start_ns, self.sequence, now_us] {
+        for part in [self.vm, self.start_ns, self.sequence, now_us, self.drawn] {
             hash.update(part.to_le_bytes());
         }
-        hash.update(request_id);
         uuid(&hash.finalize())
     }
 }

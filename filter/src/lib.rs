@@ -9,6 +9,8 @@
 //! gate     request body      at its end: one scan, shared record, a question       intake, requests
 //! root                       one call with the questions of all that are ready     questions, deciding
 //!                            the plan goes into a header; or a refusal             deciding, local_reply
+//!                            decisions ahead for callers who are busy: those       stock
+//!                            requests go on without asking
 //! Envoy                      header_to_metadata: the plan as metadata
 //! router                     attempt n goes to the n-th group of the plan
 //! adapter  request           path, host, model name, stream_options                adapter, outgoing
@@ -24,7 +26,7 @@
 //! With `attache envoy --decisions ext-proc` the question is a header (x-attache-ask) and Envoy's ext_proc asks; plan, note
 //! and walk are dynamic metadata then.
 //!
-//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `questions`, `due`, `walk` and `answer` know nothing
+//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `questions`, `stock`, `due`, `walk` and `answer` know nothing
 //! of Envoy and are tested natively. `host`, `abi`, `peer`, `vm`, `root`, `deciding`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
 //! them.
 //!
@@ -65,6 +67,7 @@ pub mod requests;
 pub mod root;
 pub mod said;
 pub mod stats;
+pub mod stock;
 pub mod usage;
 pub mod vm;
 pub mod walk;

@@ -72,32 +72,32 @@ pub struct Whole {
 }
 
 impl Outgoing {
-    /// Sets the headers that differ from deployment to deployment.
-    ///
-    /// `now`: the request's headers as they are. What is right already is left alone.
-    pub fn set_headers(&self, now: &Headers) {
-        let set = |name: &str, value: &str| {
-            let taken_off = self.stale.iter().any(|stale| stale.eq_ignore_ascii_case(name));
-            if taken_off || !now.is_only(name, value) {
-                host::set_header(MapType::HttpRequestHeaders, name, value);
-            }
-        };
-        set(PROTO_HEADER, "https");
-        set(":path", &self.path);
-        set(":authority", &self.authority);
+    /// Puts the attempt's headers in place of the request's as they are `now`, in one call: without what no upstream may see,
+    /// and with what differs from deployment to deployment. Returns whether a copy is to be made (see [`strip`]).
+    #[must_use]
+    pub fn set_headers(&self, now: &Headers, copy: bool) -> bool {
+        let mut headers = now.edit();
+        let copied = !copy && now.has(MIRROR_HEADER);
+        headers.retain(|name| !is_private(name, &self.stale, copy));
+        headers.set(PROTO_HEADER, "https");
+        headers.set(":path", &self.path);
+        headers.set(":authority", &self.authority);
         // Answers must be readable here.
-        set("accept-encoding", "identity");
+        headers.set("accept-encoding", "identity");
         if self.json {
-            set("content-type", "application/json");
+            headers.set("content-type", "application/json");
         }
         // Without a body there may be no length, and a WebSocket must have none.
+        let length = self.edits.new_len().to_string();
         if self.whole.is_none() && self.edits.old_len() > 0 {
-            set("content-length", &self.edits.new_len().to_string());
+            headers.set("content-length", &length);
         }
-        for (name, value) in &self.headers {
-            // Absolutely: it may have been taken off as one of the attempt before.
-            host::set_header(MapType::HttpRequestHeaders, &name.to_ascii_lowercase(), value);
+        let names: Vec<String> = self.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        for (name, (_, value)) in names.iter().zip(&self.headers) {
+            headers.set(name, value);
         }
+        host::set_headers(MapType::HttpRequestHeaders, headers.as_slice());
+        copied
     }
 }
 
@@ -243,29 +243,26 @@ fn rewrite_options(request: &Request, edits: &BodyEdits) -> RewriteOptions {
     }
 }
 
-/// Takes off what no upstream may see. The router looks for the name of the cluster that gets a copy only after this
-/// filter saw the headers of the first attempt, so that one stays until the body comes: returns whether it is there.
-#[must_use]
-pub fn strip(headers: &Headers, stale: &[String], copy: bool) -> bool {
-    let mut copied = false;
-    for name in headers.names() {
-        if name == MIRROR_HEADER.as_bytes() && !copy {
-            copied = true;
-            continue;
-        }
-        // By it an Envoy before 1.40 finds the next step of the plan. It says nothing that a provider must not know.
-        if name == ATTEMPT_HEADER.as_bytes() {
-            continue;
-        }
-        let mut private = PRIVATE.iter().chain(&KEY_HEADERS);
-        if private.any(|private| private.as_bytes() == name)
-            || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
-            || stale.iter().any(|stale| stale.as_bytes().eq_ignore_ascii_case(name))
-        {
-            host::remove_named(MapType::HttpRequestHeaders, name);
-        }
+/// May no upstream see this header? The router looks for the name of the cluster that gets a copy only after this filter saw
+/// the headers of the first attempt, so that one stays until the body comes.
+fn is_private(name: &[u8], stale: &[String], copy: bool) -> bool {
+    // By the second one an Envoy before 1.40 finds the next step of the plan. It says nothing that a provider must not know.
+    if (name == MIRROR_HEADER.as_bytes() && !copy) || name == ATTEMPT_HEADER.as_bytes() {
+        return false;
     }
-    copied
+    let mut private = PRIVATE.iter().chain(&KEY_HEADERS);
+    private.any(|private| private.as_bytes() == name)
+        || PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+        || stale.iter().any(|stale| stale.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Takes off what no upstream may see. Returns whether a copy is to be made.
+#[must_use]
+pub fn strip(headers: &Headers) -> bool {
+    for name in headers.names().filter(|name| is_private(name, &[], false)) {
+        host::remove_named(MapType::HttpRequestHeaders, name);
+    }
+    headers.has(MIRROR_HEADER)
 }
 
 /// Makes the caller's request the question for another plan.

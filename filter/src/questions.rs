@@ -8,10 +8,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use attache_llm::contract::{DecideAsk, VERSION};
+use attache_llm::contract::{DecideAsk, LeaseAsk, VERSION};
 use serde_json::value::RawValue;
 
 use crate::requests::{Ending, Request};
+use crate::stock::Wanted;
 
 /// Requests that may wait, per worker.
 const MAX_WAITING: usize = 10_000;
@@ -33,11 +34,12 @@ struct Queued {
     ask: Box<RawValue>,
 }
 
-/// A call that was not answered yet.
-#[derive(Debug)]
-struct Flight {
-    waiters: Vec<Waiter>,
-    sent_ms: u64,
+/// A call that was not answered yet: who waits for it, in the order of its questions, and what was asked for ahead.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Flight {
+    pub waiters: Vec<Waiter>,
+    pub wanted: Vec<Wanted>,
+    pub sent_ms: u64,
 }
 
 /// What became of a new question.
@@ -72,8 +74,9 @@ impl Questions {
         if first { Pushed::First } else { Pushed::More }
     }
 
-    /// The next call: its number and its body. It must end in [`Self::answered`]. `None` when nothing is queued.
-    pub fn next_call(&mut self, now_ms: u64) -> Option<(u64, Vec<u8>)> {
+    /// The next call: its number and its body, with what is asked for ahead. It must end in [`Self::answered`]. `None` when
+    /// there is nothing to ask.
+    pub fn next_call(&mut self, ahead: Vec<(LeaseAsk, Wanted)>, now_ms: u64) -> Option<(u64, Vec<u8>)> {
         let mut bytes = 0_usize;
         let fits = self.queue.iter().take(MAX_CALL).take_while(|queued| {
             let first = bytes == 0;
@@ -81,35 +84,35 @@ impl Questions {
             first || bytes <= MAX_BYTES
         });
         let count = fits.count();
-        if count == 0 {
+        if count == 0 && ahead.is_empty() {
             return None;
         }
         let (waiters, asks) = self.queue.drain(..count).map(|queued| (queued.waiter, queued.ask)).unzip();
+        let (leases, wanted) = ahead.into_iter().unzip();
         // Texts and numbers: this does not fail.
-        let body = serde_json::to_vec(&DecideAsk { contract: VERSION, again: 0, asks }).unwrap_or_default();
+        let body = serde_json::to_vec(&DecideAsk { contract: VERSION, again: 0, asks, leases });
         self.last_flight = self.last_flight.wrapping_add(1);
         self.asked = self.asked.saturating_add(count);
-        self.flights.insert(self.last_flight, Flight { waiters, sent_ms: now_ms });
-        Some((self.last_flight, body))
+        self.flights.insert(self.last_flight, Flight { waiters, wanted, sent_ms: now_ms });
+        Some((self.last_flight, body.unwrap_or_default()))
     }
 
-    /// The call ended, in whichever way: who waits for it, in the order of its questions. Nobody when it was given up
-    /// before.
-    pub fn answered(&mut self, flight: u64) -> Vec<Waiter> {
-        let waiters = self.flights.remove(&flight).map(|flight| flight.waiters).unwrap_or_default();
-        self.asked = self.asked.saturating_sub(waiters.len());
-        waiters
+    /// The call ended, in whichever way. `None` when it was given up before.
+    pub fn answered(&mut self, flight: u64) -> Option<Flight> {
+        let flight = self.flights.remove(&flight)?;
+        self.asked = self.asked.saturating_sub(flight.waiters.len());
+        Some(flight)
     }
 
     /// Gives up calls that should have ended long ago: the root that made them is gone.
-    pub fn overdue(&mut self, limit_ms: u64, now_ms: u64) -> Vec<Waiter> {
+    pub fn overdue(&mut self, limit_ms: u64, now_ms: u64) -> Vec<Flight> {
         if self.flights.is_empty() {
             return Vec::new();
         }
         let late = |flight: &Flight| now_ms.saturating_sub(flight.sent_ms) > limit_ms;
         let late: Vec<u64> =
             self.flights.iter().filter(|(_, f)| late(f)).map(|(number, _)| *number).collect();
-        late.into_iter().flat_map(|number| self.answered(number)).collect()
+        late.into_iter().filter_map(|number| self.answered(number)).collect()
     }
 
     /// A request ended before its decision was there. Handed back when its question was not sent; else it stays until the

@@ -120,9 +120,7 @@ impl GateRoot {
     /// Ticks often while there is something to send or to wait for.
     fn pace(&mut self, now_ms: u64) {
         let waits = self.calls.values().any(|(call, _)| !matches!(call, Call::Changes));
-        let Some((busy, resting)) =
-            vm::with(|vm| (waits || !vm.usage.is_empty() || !vm.between.is_empty(), vm.resting))
-        else {
+        let Some((busy, resting)) = vm::with(|vm| (waits || vm.is_busy(), vm.resting)) else {
             return;
         };
         if busy {
@@ -226,7 +224,7 @@ impl GateRoot {
         self.reached(answer.as_ref().err());
         // Envoy says 504 for a sidecar that takes too long, as it does for ext_proc.
         let refused = if status == 504 { 504 } else { 503 };
-        deciding::answered(flight, answer.map(|answer| answer.decisions).map_err(|_| refused));
+        deciding::answered(flight, answer.map_err(|_| refused));
     }
 
     fn lookup_done(&mut self, hash: &Hash, answer: Result<Option<KeyRecord>, String>) {
@@ -441,6 +439,11 @@ impl RootContext for GateRoot {
 
     fn on_tick(&mut self) {
         let now_ms = host::now_ms();
+        vm::with(|vm| {
+            let unused = vm.stocks.expire(now_ms);
+            vm.stats.count("lease_unused", unused.len() as u64);
+            vm.usage.give_back(unused);
+        });
         self.send_usage(now_ms);
         self.poll_changes(now_ms);
         let limit_ms = self.config.lookup_timeout_ms.saturating_add(OVERDUE_GRACE_MS);

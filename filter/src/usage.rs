@@ -58,6 +58,8 @@ pub struct UsageQueue {
     batch_size: usize,
     /// Reports of attempts, as JSON. They go with the next batch, once: losing them is better than counting twice.
     reports: Vec<String>,
+    /// Reservations that nobody used: they go with the next batch, once.
+    returned: Vec<String>,
 }
 
 impl UsageQueue {
@@ -72,6 +74,7 @@ impl UsageQueue {
             max: max.max(1),
             batch_size: batch_size.max(1),
             reports: Vec::new(),
+            returned: Vec::new(),
         }
     }
 
@@ -88,7 +91,7 @@ impl UsageQueue {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.returned.is_empty()
     }
 
     /// Is a whole batch waiting, with none in flight? Then it should go now and not at the next tick.
@@ -111,6 +114,12 @@ impl UsageQueue {
         }
     }
 
+    /// Adds reservations that were made ahead and not used.
+    pub fn give_back(&mut self, unused: Vec<String>) {
+        let room = MAX_REPORTS.saturating_sub(self.returned.len());
+        self.returned.extend(unused.into_iter().take(room));
+    }
+
     /// Body of the request to send now, if one is due. It must end in [`Self::acknowledged`] or [`Self::failed`].
     pub fn next_batch(&mut self, now_ms: u64) -> Option<String> {
         if self.sent || now_ms < self.retry_at_ms {
@@ -126,7 +135,7 @@ impl UsageQueue {
             let count = fits.count();
             self.batch = self.pending.drain(..count).collect();
         }
-        if self.batch.is_empty() && self.reports.is_empty() {
+        if self.batch.is_empty() && self.reports.is_empty() && self.returned.is_empty() {
             return None;
         }
         self.sent = true;
@@ -141,6 +150,11 @@ impl UsageQueue {
         if !self.reports.is_empty() {
             let attempts = std::mem::take(&mut self.reports).join(",");
             body.push_str(&format!(r#","attempts":[{attempts}]"#));
+        }
+        if !self.returned.is_empty() {
+            // Texts: this does not fail.
+            let returned = serde_json::to_string(&std::mem::take(&mut self.returned)).unwrap_or_default();
+            body.push_str(&format!(r#","returned":{returned}"#));
         }
         body.push('}');
         Some(body)
@@ -277,6 +291,21 @@ mod tests {
             queue.report("1".into());
         }
         assert_eq!(queue.reports.len(), MAX_REPORTS);
+    }
+
+    #[test]
+    fn what_nobody_used_goes_back_once() {
+        let mut queue = queue(10, 2, 1);
+        queue.give_back(vec!["1/a/0".into(), "1/b/0".into()]);
+        let first = r#"{"contract":1,"records":[1],"returned":["1/a/0","1/b/0"]}"#;
+        assert_eq!(queue.next_batch(0).as_deref(), Some(first));
+        queue.failed(0);
+        assert_eq!(queue.next_batch(100).as_deref(), Some(r#"{"contract":1,"records":[1]}"#));
+        queue.acknowledged();
+        queue.give_back(vec!["1/c/0".into()]);
+        assert!(!queue.is_empty(), "it is waited for");
+        let alone = r#"{"contract":1,"records":[],"returned":["1/c/0"]}"#;
+        assert_eq!(queue.next_batch(0).as_deref(), Some(alone));
     }
 
     #[test]

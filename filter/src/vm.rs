@@ -21,6 +21,7 @@ use crate::questions::Questions;
 use crate::requests::Request;
 use crate::said::{MAX_HELD, Room};
 use crate::stats::Stats;
+use crate::stock::Stocks;
 use crate::usage::UsageQueue;
 
 /// Parsed deployments kept per VM. Clusters come and go; past the bound the cache starts anew.
@@ -58,6 +59,8 @@ pub struct Vm {
     pub intakes: Map<u32, Intake>,
     /// What waits for a decision.
     pub questions: Questions,
+    /// What is decided before it comes.
+    pub stocks: Stocks,
     /// What waits no longer.
     pub due: Dues,
     /// Requests that went on, by call id.
@@ -98,6 +101,7 @@ impl Vm {
             room: Room::new(MAX_HELD),
             intakes: Map::default(),
             questions: Questions::default(),
+            stocks: Stocks::default(),
             due: Dues::default(),
             requests: Map::default(),
             deployments: Map::default(),
@@ -131,6 +135,12 @@ impl Vm {
         }
         self.deployments.insert(cluster.to_owned(), (text, upstream.clone()));
         Ok(upstream)
+    }
+
+    /// Is there something that the root must look after?
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.usage.is_empty() || !self.between.is_empty() || !self.stocks.is_empty()
     }
 
     /// Takes out the requests that Envoy was asked to redirect before `before_us` and did not bring back.

@@ -28,7 +28,8 @@ fn records(world: &World) -> Vec<UsageRecord> {
 }
 
 fn reading(world: &World) -> Case {
-    let batch = UsageBatch { contract: VERSION, records: records(world), attempts: Vec::new() };
+    let batch =
+        UsageBatch { contract: VERSION, records: records(world), attempts: Vec::new(), returned: Vec::new() };
     let text = serde_json::to_vec(&batch).expect("a batch");
     let step = move || serde_json::from_slice::<UsageBatch>(black_box(&text)).expect("a batch");
     Case::new("usage/read", Size { each: BATCH, ..Size::ONE }, step, |read| assert_eq!(read, &batch))

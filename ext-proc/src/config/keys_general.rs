@@ -152,6 +152,12 @@ pub(super) static GENERAL: Section = Section {
             "Attaché's own: model group whose account serves files, batches and stored responses that name no model (docs/endpoints.md).",
         ),
         key(
+            "decision_leases",
+            Kind::Bool,
+            "true",
+            "Attaché's own: requests of a busy key may be decided a few at a time, ahead (docs/limits.md).",
+        ),
+        key(
             "disable_custom_api_keys",
             Kind::Bool,
             "false",

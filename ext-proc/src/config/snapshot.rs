@@ -102,6 +102,7 @@ fn assemble(config: &Config, deployments: Vec<Deployment>, generation: u64) -> S
         pre_call_health_checks: config.features.pre_call_health_checks,
         groups,
         deployments: by_id,
+        leases: config.general_settings.decision_leases,
         block_unpriced: litellm.block_requests_for_models_without_pricing,
         prices: None,
     }

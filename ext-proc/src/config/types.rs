@@ -89,6 +89,8 @@ pub struct GeneralSettings {
     pub moderation_model: Option<String>,
     /// Group whose account serves files, batches and stored responses that name no model.
     pub files_model: Option<String>,
+    /// Requests of a busy key may be decided ahead.
+    pub decision_leases: bool,
     pub user_header_name: Option<String>,
     pub user_header_mappings: Vec<UserHeader>,
     pub disable_custom_api_keys: bool,
@@ -174,6 +176,7 @@ impl Default for GeneralSettings {
             enforce_user_param: false,
             moderation_model: None,
             files_model: None,
+            decision_leases: true,
             user_header_name: None,
             user_header_mappings: Vec::new(),
             disable_custom_api_keys: false,

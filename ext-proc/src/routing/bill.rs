@@ -98,19 +98,20 @@ impl<'a> Bills<'a> {
         Some((Admission { renew, ..admission }, places))
     }
 
-    /// Asks. The index of the candidate; `None` when the counters are away.
+    /// Asks, for reservations of these other ids, too. The index of the candidate; `None` when the counters are away.
     pub(super) async fn place(
         &mut self,
         context: &Context<'_>,
         request: &Request<'_>,
         mut admission: Admission,
+        more: &[String],
     ) -> Result<Option<usize>, NoPlace> {
         let rules = &request.snapshot.limits;
         for _ in 0..2 {
             if let Self::First { bill, .. } = self {
                 admission.required = std::mem::take(&mut bill.required);
             }
-            let place = context.counters.place(&admission).await;
+            let place = context.counters.place_all(&admission, more).await;
             if let Self::First { bill, values, .. } = self {
                 bill.required = std::mem::take(&mut admission.required);
                 *values = place.as_ref().map(|place| place.values.clone()).unwrap_or_default();
@@ -178,6 +179,19 @@ impl<'a> Bills<'a> {
             let owner = std::mem::take(&mut bill.owner).uncounted();
             (**bill, *values) = (Bill { owner, ..Bill::default() }, Vec::new());
         }
+    }
+
+    /// Headers for the answers of those whose reservation was made before the last one's, in order: `count` of them.
+    pub(super) fn headers_before(&self, request: &Request<'_>, count: usize) -> Vec<Vec<(String, String)>> {
+        let Self::First { bill, values, .. } = self else { return Vec::new() };
+        let after = |later: usize| {
+            let later = u64::try_from(later).unwrap_or(u64::MAX);
+            let pairs = values.iter().zip(&bill.required);
+            let values: Vec<u64> =
+                pairs.map(|(value, l)| value.saturating_sub(l.amount.saturating_mul(later))).collect();
+            bill.headers(&values, request.now_ms)
+        };
+        (1..=count).rev().map(after).collect()
     }
 
     pub(super) fn told(self, request: &Request<'_>) -> Told {

@@ -8,10 +8,12 @@ use attache_llm::path::Endpoint;
 use rand::seq::IndexedRandom;
 
 use super::access::Grant;
-use super::admission::Estimate;
+use super::admission::{Estimate, Slot};
 use super::bill::{Bills, Unplaced};
 use super::caller::{adapted, caller, named};
 use super::choose::{Field, LEASE_MARGIN, chosen, field, fullness};
+use super::decision::Use;
+use super::lease::{may_lease, not_leased};
 use super::legs::Line;
 use super::names::{Target, find};
 use super::request::Request;
@@ -66,7 +68,7 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
     let mut asked = adapted(ask, &principal);
     let mut used_up = Vec::new();
     loop {
-        let (error, group) = match attempt(context, &asked, &principal, now).await {
+        let (error, group) = match attempt(context, &asked, &principal, now, &[]).await {
             Ok(decision) => return Ok(decision),
             Err(Unplaced::Refused(error)) => return Err(error),
             Err(Unplaced::Budget(error, group)) => (error, group),
@@ -79,27 +81,37 @@ pub async fn decide(context: &Context<'_>, ask: &Ask) -> Verdict {
     }
 }
 
-async fn attempt(
+/// `more`: calls beside the question's own, that the decision is for, too. What it must be for that [`super::lease`] knows.
+pub(super) async fn attempt(
     context: &Context<'_>,
     ask: &Ask,
     principal: &Principal,
     now: u64,
+    more: &[String],
 ) -> Result<Decision, Unplaced> {
     let request = request(context, ask, principal, now);
     let (mut line, field) = look(&request)?;
     let Field { legs, question } = field;
+    if !more.is_empty() && !may_lease(&line, &legs) {
+        return Err(not_leased());
+    }
     let mut bills = Bills::of(&request, principal, &line, &legs);
     let question = bills.question(&request, question, &legs);
     let lease = question.as_ref().map(|(admission, _)| admission.lease);
+    let ids: Vec<String> = more.iter().map(|call_id| Slot { call_id, ..Slot::of(&request) }.id()).collect();
+    let mut held = Vec::new();
     let (legs, reservation) = match question {
         None => (legs, Reservation::none(String::new())),
         Some((admission, places)) => {
             let id = admission.id.clone();
-            match bills.place(context, &request, admission).await {
+            match bills.place(context, &request, admission, &ids).await {
                 Ok(Some(at)) => {
                     let place = places.get(at).copied().unwrap_or_default();
-                    (chosen(legs, place), Reservation::held(Arc::clone(context.counters), id))
+                    let hold = |id| Reservation::held(Arc::clone(context.counters), id);
+                    held = ids.into_iter().map(hold).collect();
+                    (chosen(legs, place), hold(id))
                 }
+                Ok(None) if !more.is_empty() => return Err(not_leased()),
                 // Nobody keeps count: whoever comes first, without a reservation.
                 Ok(None) => (
                     chosen(legs, places.first().copied().unwrap_or_default()),
@@ -118,7 +130,18 @@ async fn attempt(
         // What is reserved must be held until the request is over.
         planned.timeouts.total = planned.timeouts.total.min(lease.saturating_sub(LEASE_MARGIN / 2));
     }
+    // The counters say what is left after the last use.
+    let mut headers = bills.headers_before(&request, more.len());
     let told = bills.told(&request);
+    headers.push(told.headers);
+    let mut headers = headers.into_iter();
+    let response_headers = headers.next().unwrap_or_default();
+    let mut held = held.into_iter();
+    let uses = headers.map(|response_headers| {
+        let reservation = held.next().unwrap_or_else(|| Reservation::none(String::new()));
+        Use { reservation, response_headers }
+    });
+    let more = uses.collect();
     Ok(Decision {
         plan: planned.to_steps(),
         mirror: mirror(&request, &planned),
@@ -127,9 +150,8 @@ async fn attempt(
         owner: told.owner,
         alerts: told.alerts,
         timeouts: planned.timeouts,
-        response_headers: told.headers,
-        valid_for: planned.timeouts.total,
-        uses: 1,
+        response_headers,
+        more,
         generation: request.snapshot.generation,
         walk: planned.walk,
     })

@@ -7,8 +7,7 @@ use crate::entity::EntityRef;
 use crate::limits::Line;
 use crate::store::Reservation;
 
-/// What the sidecar decided about one request: a value, so that a lease can later be the same value with a
-/// larger reservation and a longer validity.
+/// What the sidecar decided about one request, or ahead about a few ([`super::lease`]).
 #[derive(Debug)]
 pub struct Decision {
     /// Attempts in order; never empty. Each names a cluster that Envoy has acknowledged.
@@ -28,11 +27,19 @@ pub struct Decision {
     pub timeouts: Timeouts,
     /// Headers for the client's answer.
     pub response_headers: Vec<(String, String)>,
-    /// How long, and for how many requests, the decision holds (1 until leases exist).
-    pub valid_for: Duration,
-    pub uses: u32,
+    /// Further requests that may go the same way: each has a reservation of its own.
+    pub more: Vec<Use>,
     /// Generation of the snapshot that decided.
     pub generation: u64,
+}
+
+/// One more use of a [`Decision`].
+#[derive(Debug)]
+pub struct Use {
+    /// As [`Decision::reservation`].
+    pub reservation: Reservation,
+    /// As [`Decision::response_headers`].
+    pub response_headers: Vec<(String, String)>,
 }
 
 /// A budget that is used up, and refuses nothing.

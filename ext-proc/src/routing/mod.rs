@@ -8,12 +8,13 @@
 //!            bill     the caller's limits, beside those of the deployments
 //!            choose   the first step: as it is, or by one atomic admission
 //!            steps    the plan: what may follow without asking, and where each class of error goes (walk)
+//! lease()    the same, ahead, for a few requests that are alike
 //! explain()  the same, told instead of done
 //! settle()   usage records -> what was really used, outcomes -> breakers, speeds -> samples
 //! observe()  outcomes known before their record -> breakers
 //! ```
 //!
-//! Everything but `decide`, `explain`, `settle` and `observe` themselves is free of I/O.
+//! Everything but `decide`, `lease`, `explain`, `settle` and `observe` themselves is free of I/O.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,6 +35,7 @@ mod decision;
 mod explain;
 mod explain_limits;
 mod explain_text;
+mod lease;
 mod legs;
 mod names;
 mod observe;
@@ -54,9 +56,10 @@ pub(crate) mod tests;
 pub use access::Access;
 pub use breakers::{Breaker, Breakers, REFRESH_INTERVAL};
 pub use decide::{Context, Keys, decide};
-pub use decision::{Alert, Decision, PlanStep, Timeouts, Verdict};
+pub use decision::{Alert, Decision, PlanStep, Timeouts, Use, Verdict};
 pub use explain::{Explanation, explain};
 pub use explain_limits::ExplainedLimit;
+pub use lease::lease;
 pub use names::price_of;
 pub use observe::observe;
 pub use probes::{Health, Probes};

@@ -64,6 +64,8 @@ pub struct Snapshot {
     pub moderation_model: Option<String>,
     /// Group for files, batches and stored responses that name no model.
     pub files_model: Option<String>,
+    /// May requests of a busy key be decided ahead (`decision_leases`)?
+    pub leases: bool,
     /// Deployments without a price serve nobody (`block_requests_for_models_without_pricing`).
     pub block_unpriced: bool,
     /// The price table, if a deployment's model is a pattern: what it costs depends on the name asked for.

@@ -3,6 +3,7 @@
 mod admitting;
 mod callers;
 mod decisions;
+mod leases;
 mod names;
 mod passes;
 mod plans;
@@ -168,6 +169,12 @@ impl Counters for FakeCounters {
         self.inner.place(admission).await
     }
 
+    async fn place_all(&self, admission: &Admission, more: &[String]) -> Result<Place, StoreError> {
+        self.check()?;
+        self.admitted.lock().push(admission.clone());
+        self.inner.place_all(admission, more).await
+    }
+
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
         self.check()?;
         self.settled.lock().extend_from_slice(settlements);
@@ -275,6 +282,11 @@ impl World {
 
     pub(super) async fn decide(&self, ask: &Ask) -> Verdict {
         decide(&self.context(&self.counters()), ask).await
+    }
+
+    pub(super) async fn lease(&self, ask: &Ask, calls: &[&str]) -> Option<(Decision, u64)> {
+        let calls: Vec<String> = calls.iter().map(|call| (*call).to_owned()).collect();
+        lease(&self.context(&self.counters()), ask, &calls).await
     }
 
     pub(super) async fn explain(&self, ask: &Ask) -> Result<Explanation, attache_llm::error::ApiError> {

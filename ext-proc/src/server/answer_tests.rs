@@ -24,8 +24,7 @@ fn decision(walk: Option<Walk>, mirror: Option<&str>, per_try: Option<Duration>)
         reservation: Reservation::none("r".into()),
         timeouts: Timeouts { total: Duration::from_micros(1_500), per_try },
         response_headers: Vec::new(),
-        valid_for: Duration::ZERO,
-        uses: 1,
+        more: Vec::new(),
         generation: 1,
     }
 }

@@ -20,8 +20,10 @@ use crate::entity::Principal;
 use crate::keys::{KeyDirectory, Who};
 use crate::ledger::{Books, BooksError};
 use crate::limits::{Question, Tally};
-use crate::routing::{Explanation, Keys, Settled, SnapshotHandle, Verdict, decide, explain, observe, settle};
-use crate::store::{Counters, SpendRow, StoreError, UsageSum};
+use crate::routing::{
+    Decision, Explanation, Keys, Settled, SnapshotHandle, Verdict, decide, explain, lease, observe, settle,
+};
+use crate::store::{Counters, Settlement, SpendRow, StoreError, UsageSum};
 
 /// How long an acknowledgement waits for the counters: the batch is durable already.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
@@ -93,6 +95,15 @@ impl App {
         verdict
     }
 
+    /// Decides ahead, and says for how many milliseconds.
+    pub(super) async fn lease(&self, ask: &Ask, calls: &[String]) -> Option<(Decision, u64)> {
+        if self.is_draining() {
+            return None;
+        }
+        let context = self.routing.context(self.snapshot.load_full(), self);
+        lease(&context, ask, calls).await
+    }
+
     /// What it would decide, for those who may know everything. Nothing is reserved or counted.
     pub(super) async fn explain(&self, ask: &Ask) -> Result<Explanation, ApiError> {
         if ask.key != MASTER_KEY_HASH {
@@ -104,10 +115,11 @@ impl App {
     /// Takes a batch: durable in the spool first, then settled. Runs on when the caller goes away, since Envoy
     /// may give up waiting after the batch became durable.
     pub(super) async fn usage(self: Arc<Self>, batch: UsageBatch) -> Result<usize, BooksError> {
-        let UsageBatch { records, attempts, .. } = batch;
+        let UsageBatch { records, attempts, returned, .. } = batch;
         let count = records.len();
         let app = Arc::clone(&self);
         let taken = self.work.spawn(async move {
+            app.give_back(returned);
             let taken = Arc::clone(&app).take(records).await;
             // A batch that is not taken comes again: its attempts are counted then.
             if taken.is_ok() && !attempts.is_empty() {
@@ -120,6 +132,21 @@ impl App {
             Ok(outcome) => outcome.map(|()| count),
             Err(_) => Err(BooksError::Closed),
         }
+    }
+
+    /// Takes back what was reserved ahead and nobody used.
+    fn give_back(self: &Arc<Self>, returned: Vec<String>) {
+        if returned.is_empty() {
+            return;
+        }
+        self.metrics.leases.returned(returned.len());
+        let unused: Vec<_> = returned.into_iter().map(|id| Settlement::end(id, Vec::new())).collect();
+        let app = Arc::clone(self);
+        self.work.spawn(async move {
+            if let Err(error) = app.routing.counters.settle_all(&unused).await {
+                tracing::debug!(%error, "not given back; their leases will end them");
+            }
+        });
     }
 
     async fn take(self: Arc<Self>, records: Vec<UsageRecord>) -> Result<(), BooksError> {

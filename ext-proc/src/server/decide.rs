@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use attache_llm::contract::{self, Ask, DecideAnswer, DecideAsk, Decided, Go, MAX_PLAN_HEADER, Refuse};
+use attache_llm::contract::{
+    self, Ask, DecideAnswer, DecideAsk, Decided, Go, Lease, LeaseAsk, LeaseUse, Leased, MAX_PLAN_HEADER,
+    Refuse,
+};
 use attache_llm::error::ApiError;
 use axum::body::{Bytes, HttpBody};
 use base64::Engine;
@@ -21,8 +24,8 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::app::App;
-use super::told::{Judged, Reply, Told, groups, judge};
-use crate::routing::PlanStep;
+use super::told::{Going, Judged, Reply, Told, going, groups, judge};
+use crate::routing::{Decision, PlanStep};
 
 /// Longest decision. The gate waits for a second, and who is asked and does not answer is left by Envoy.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -32,15 +35,22 @@ const STEP_OVERHEAD: usize = 120;
 /// Answers every question, side by side.
 pub(super) async fn decide(app: Arc<App>, ask: DecideAsk) -> Answers {
     app.metrics.batch();
-    let judged = join_all(ask.asks.iter().map(|one_ask| one(&app, one_ask, ask.again))).await;
-    Answers { app, judged: Some(judged) }
+    // Calls that are made again ask for what is waited for.
+    let leases = if ask.again == 0 { ask.leases.as_slice() } else { &[] };
+    let judged = join_all(ask.asks.iter().map(|one_ask| one(&app, one_ask, ask.again)));
+    let leases = join_all(leases.iter().map(|ask| ahead(&app, ask)));
+    let answers = futures_util::future::join(judged, leases).await;
+    Answers { app, answers: Some(answers) }
 }
+
+/// For how many milliseconds it holds.
+type Ahead = Option<(Box<Decision>, u64)>;
 
 /// Body of the answer. It is made when the connection takes it, and until then nothing is given away: a caller that went
 /// away (or no longer waits) drops what is decided, and that refunds it.
 pub(super) struct Answers {
     app: Arc<App>,
-    judged: Option<Vec<Option<Judged>>>,
+    answers: Option<(Vec<Option<Judged>>, Vec<Ahead>)>,
 }
 
 impl HttpBody for Answers {
@@ -51,17 +61,18 @@ impl HttpBody for Answers {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(judged) = self.judged.take() else { return Poll::Ready(None) };
+        let Some((judged, ahead)) = self.answers.take() else { return Poll::Ready(None) };
         let app = &self.app;
         let tell = |judged: Option<Judged>| judged.map_or(Decided::Late, |judged| wire(judged.tell(app)));
         let decisions = judged.into_iter().map(tell).collect();
+        let leases = ahead.into_iter().map(|ahead| leased(app, ahead)).collect();
         // Texts and numbers: this does not fail.
-        let body = serde_json::to_vec(&DecideAnswer { contract: contract::VERSION, decisions });
+        let body = serde_json::to_vec(&DecideAnswer { contract: contract::VERSION, decisions, leases });
         Poll::Ready(Some(Ok(Frame::data(body.unwrap_or_default().into()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.judged.is_none()
+        self.answers.is_none()
     }
 }
 
@@ -86,6 +97,34 @@ async fn one(app: &App, ask: &RawValue, again: u8) -> Option<Judged> {
     })
 }
 
+/// Decides ahead. Whatever is wrong with it costs no request anything: those ask for themselves.
+async fn ahead(app: &App, ask: &LeaseAsk) -> Ahead {
+    let calls = &ask.calls;
+    let ask = serde_json::from_str::<Ask>(ask.ask.get()).ok()?;
+    let deciding = timeout(PATIENCE, AssertUnwindSafe(app.lease(&ask, calls)).catch_unwind());
+    let (decision, for_ms) = deciding.await.ok()?.ok()??;
+    (!is_too_long(&decision.plan)).then(|| (Box::new(decision), for_ms))
+}
+
+/// Gives a decision ahead away, and all its reservations.
+fn leased(app: &App, ahead: Ahead) -> Leased {
+    let Some((mut decision, for_ms)) = ahead else {
+        app.metrics.leases.refused();
+        return Leased::Refused;
+    };
+    let more = std::mem::take(&mut decision.more);
+    let mut go = wire_go(going(*decision, app.envoy.is_fixed()).0);
+    let reservation = go.note.reservation.take();
+    let mut uses =
+        vec![LeaseUse { reservation, response_headers: std::mem::take(&mut go.note.response_headers) }];
+    uses.extend(more.into_iter().map(|one| LeaseUse {
+        reservation: Some(one.reservation.hand_over()).filter(|id| !id.is_empty()),
+        response_headers: one.response_headers,
+    }));
+    app.metrics.leases.granted(uses.len());
+    Leased::Granted(Box::new(Lease { go, uses, for_ms }))
+}
+
 /// Would Envoy drop the plan in silence? Only looked into where the names are unusually long.
 fn is_too_long(plan: &[PlanStep]) -> bool {
     let names: usize = plan.iter().map(|step| step.cluster.len() + STEP_OVERHEAD).sum();
@@ -98,16 +137,7 @@ fn encoded(plan: &Value) -> String {
 
 fn wire(told: Told) -> Decided {
     match told {
-        Told::Go(going) => {
-            let own = |(name, value): (&str, String)| (name.to_owned(), value);
-            Decided::Go(Box::new(Go {
-                plan: encoded(&going.plan),
-                headers: going.set.into_iter().map(own).collect(),
-                remove: going.remove.into_iter().map(str::to_owned).collect(),
-                note: going.note,
-                walk: going.walk,
-            }))
-        }
+        Told::Go(going) => Decided::Go(Box::new(wire_go(*going))),
         Told::Reply(Reply { status, headers, body, details }) => Decided::Refuse(Refuse {
             status,
             headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -115,6 +145,17 @@ fn wire(told: Told) -> Decided {
             body: String::from_utf8(body).unwrap_or_default(),
             details,
         }),
+    }
+}
+
+fn wire_go(going: Going) -> Go {
+    let own = |(name, value): (&str, String)| (name.to_owned(), value);
+    Go {
+        plan: encoded(&going.plan),
+        headers: going.set.into_iter().map(own).collect(),
+        remove: going.remove.into_iter().map(str::to_owned).collect(),
+        note: going.note,
+        walk: going.walk,
     }
 }
 

@@ -8,6 +8,7 @@ use attache_llm::class::ErrorClass;
 use attache_llm::contract::Ask;
 
 use super::app::App;
+use super::lease_metrics::LeaseMetrics;
 use super::limit_metrics::LimitMetrics;
 use super::price_metrics::PriceMetrics;
 use super::{credential_metrics, ledger_metrics};
@@ -49,6 +50,7 @@ pub(super) struct Metrics {
     admissions: [AtomicU64; ADMISSIONS.len()],
     replans: [AtomicU64; ErrorClass::ALL.len()],
     time: Histogram,
+    pub(super) leases: LeaseMetrics,
     pub(super) limits: LimitMetrics,
     pub(super) prices: PriceMetrics,
 }
@@ -179,6 +181,7 @@ pub(super) fn render(app: &App) -> String {
     counter(&mut out, "budget_corrections_total", help, app.doubts.corrections());
     let help = "Counters of budgets that are being compared with the ledger.";
     gauge(&mut out, "budgets_in_doubt", help, app.doubts.len());
+    m.leases.render(&mut out);
     m.limits.render(&mut out);
     m.prices.render(&mut out);
     ledger_metrics::render(&mut out, &app.books);

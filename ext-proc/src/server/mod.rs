@@ -24,6 +24,7 @@ mod decide;
 mod ext_proc;
 mod health;
 mod internal;
+mod lease_metrics;
 mod ledger_metrics;
 mod limit_metrics;
 mod listen;

@@ -82,6 +82,7 @@ impl Server {
             group("pair", vec![deployment("p", "pair"), deployment("q", "pair")]),
         ]);
         s.num_retries = 1;
+        s.leases = true;
         s.fallbacks.insert("gpt".into(), vec!["claude".into()]);
         let socket = dir.path().join("run/attache.sock");
         let options = ServeOptions {
@@ -297,7 +298,9 @@ fn record(call_id: &str, reservation: Option<String>) -> UsageRecord {
 }
 
 fn batch(records: Vec<UsageRecord>) -> Bytes {
-    serde_json::to_vec(&UsageBatch { contract: VERSION, records, attempts: Vec::new() }).unwrap().into()
+    serde_json::to_vec(&UsageBatch { contract: VERSION, records, attempts: Vec::new(), returned: Vec::new() })
+        .unwrap()
+        .into()
 }
 
 #[tokio::test]

@@ -61,11 +61,18 @@ impl Memory {
 
     /// Enters what the shared backend answered: what it admitted under a lease of the same id; counters without room
     /// are at their limits.
-    pub(super) fn enter(&self, admission: &Admission, place: &Place, moment: u64, shrunk: &[u64]) {
+    pub(super) fn enter(
+        &self,
+        admission: &Admission,
+        more: &[String],
+        place: &Place,
+        moment: u64,
+        shrunk: &[u64],
+    ) {
         let (now, counts) = (Instant::now(), &mut self.state.lock().counts);
         match place.admitted {
             Admitted::Candidate(index) => {
-                counts.enter(now, admission, index, (&place.values, moment), shrunk);
+                counts.enter(now, (admission, more), index, (&place.values, moment), shrunk);
             }
             _ => counts.enter_refusal(now, admission, &place.admitted, moment),
         }
@@ -187,6 +194,13 @@ impl Memory {
 impl Counters for Memory {
     async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
         Ok(self.state.lock().admit(Instant::now(), admission, None))
+    }
+
+    async fn place_all(&self, admission: &Admission, more: &[String]) -> Result<Place, StoreError> {
+        if more.is_empty() {
+            return self.place(admission).await;
+        }
+        Ok(self.state.lock().counts.admit_all(Instant::now(), admission, more))
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {

@@ -68,6 +68,16 @@ pub trait Counters: Send + Sync {
     /// Picks a candidate with room and charges it, atomically, under a lease. Asking again with an id that holds a
     /// lease already answers with what it holds, and charges nothing. No counter is to be charged twice.
     async fn place(&self, admission: &Admission) -> Result<Place, StoreError>;
+    /// As [`Self::place`], with reservations of the same charges under these ids, too: all or none of them. They wait for their
+    /// use, and must keep nobody out meanwhile: they are made only where [`MORE_ROOM`] times as much is left as they charge
+    /// together, never of a deployment that is probed, and never while this process counts alone ([`Admitted::Full`]). The
+    /// values are those after all of them.
+    async fn place_all(&self, admission: &Admission, more: &[String]) -> Result<Place, StoreError> {
+        if more.is_empty() {
+            return self.place(admission).await;
+        }
+        Ok(Place { admitted: Admitted::Full(Vec::new()), values: Vec::new() })
+    }
     /// As [`Self::place`], without the values.
     async fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         Ok(self.place(admission).await?.admitted)
@@ -114,6 +124,10 @@ impl<T: Directory + Ledger + Reports + Upkeep> Database for T {}
 
 /// Deadline of every call to Redis: a request waits no longer for its counters.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(20);
+/// How many times what is reserved ahead must be left of a limit ([`Counters::place_all`]). A gate asks for an eighth of what
+/// it sees in a tenth of a second, or less: so what is left is enough for what five workers see until what is not used is
+/// back, 0.15 s later, and nobody is refused for it.
+pub(crate) const MORE_ROOM: u64 = 64;
 /// How often a lost Redis is asked whether it is back, and a present one whether it still has its data.
 const PROBE: Duration = Duration::from_millis(250);
 /// Largest amount of one charge (a million dollars in nano-dollars): no upstream's numbers overflow a counter.

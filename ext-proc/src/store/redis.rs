@@ -145,9 +145,9 @@ impl RedisCounters {
     }
 
     /// As [`Counters::place`], with what its twin needs to know.
-    pub(super) async fn ask_place(&self, admission: &Admission) -> Result<Told, StoreError> {
+    pub(super) async fn ask_place(&self, admission: &Admission, more: &[String]) -> Result<Told, StoreError> {
         let mut call = self.scripts.admit.call(&self.epoch.load());
-        encode::admission(&mut call.command, admission);
+        encode::admission(&mut call.command, admission, more);
         let answer: Vec<i64> = self.run(&call).await?;
         encode::place(&answer, admission)
     }
@@ -223,7 +223,11 @@ fn short_millis(duration: Duration) -> u64 {
 #[async_trait]
 impl Counters for RedisCounters {
     async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
-        Ok(self.ask_place(admission).await?.place)
+        Ok(self.ask_place(admission, &[]).await?.place)
+    }
+
+    async fn place_all(&self, admission: &Admission, more: &[String]) -> Result<Place, StoreError> {
+        Ok(self.ask_place(admission, more).await?.place)
     }
 
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {

@@ -190,15 +190,17 @@ impl Inner {
 struct Asked<'a> {
     inner: &'a Arc<Inner>,
     id: &'a str,
+    more: &'a [String],
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (counters, id) = (Resilient { inner: Arc::clone(self.inner) }, self.id.to_owned());
+        let counters = Resilient { inner: Arc::clone(self.inner) };
+        let ids = [self.id].into_iter().chain(self.more.iter().map(String::as_str));
+        let nothing: Vec<_> = ids.map(|id| Settlement::end(id.to_owned(), Vec::new())).collect();
         runtime.spawn(async move {
-            let nothing = Settlement::end(id, Vec::new());
-            if let Err(error) = counters.settle_all(&[nothing]).await {
+            if let Err(error) = counters.settle_all(&nothing).await {
                 tracing::debug!(%error, "a place that nobody wants any more is left to its lease");
             }
         });
@@ -208,16 +210,23 @@ impl Drop for Asked<'_> {
 #[async_trait]
 impl Counters for Resilient {
     async fn place(&self, admission: &Admission) -> Result<Place, StoreError> {
+        self.place_all(admission, &[]).await
+    }
+
+    async fn place_all(&self, admission: &Admission, more: &[String]) -> Result<Place, StoreError> {
         let inner = &self.inner;
         let was_degraded = inner.is_degraded();
-        let asked = Asked { inner, id: &admission.id };
-        let answer = inner.ask(inner.primary.ask_place(admission)).await;
+        let asked = Asked { inner, id: &admission.id, more };
+        let answer = inner.ask(inner.primary.ask_place(admission, more)).await;
         std::mem::forget(asked);
         if let Some(Told { place, moment, shrunk }) = answer? {
-            inner.twin.enter(admission, &place, moment, &shrunk);
+            inner.twin.enter(admission, more, &place, moment, &shrunk);
             return Ok(place);
         }
-        let place = if inner.fail_closed && has_limits(admission) {
+        let place = if !more.is_empty() {
+            // What is reserved ahead is not worth counting alone for.
+            Ok(Place { admitted: Admitted::Full(Vec::new()), values: Vec::new() })
+        } else if inner.fail_closed && has_limits(admission) {
             Err(lost("limits are not counted alone"))
         } else {
             let share = *inner.share.lock();
@@ -228,8 +237,10 @@ impl Counters for Resilient {
             inner.tell_later();
         } else if !was_degraded {
             // Redis may have admitted it all the same, only too late: nobody will settle that.
-            let settlement = Settlement::end(admission.id.clone(), Vec::new());
-            inner.miss(Missed { settlement, lease: None, local: false });
+            for id in [&admission.id].into_iter().chain(more) {
+                let settlement = Settlement::end(id.clone(), Vec::new());
+                inner.miss(Missed { settlement, lease: None, local: false });
+            }
         }
         place
     }

@@ -190,6 +190,23 @@ pub struct Admission {
     pub renew: Option<String>,
 }
 
+impl Admission {
+    /// As if each charge were so many times as large, and had to fit as a whole: an amount above its limit has no room at all,
+    /// and none shrinks. Who would be a probe is full.
+    pub(crate) fn widened(&self, times: u64) -> Self {
+        let wide = |limited: &Limited| {
+            // A budget that is used up has no room for what is free either.
+            let amount = limited.amount.saturating_mul(times).max(u64::from(limited.shrink));
+            let limit = limited.limit.map(|limit| if amount > limit { 0 } else { limit });
+            Limited { amount, limit, shrink: false, ..limited.clone() }
+        };
+        let all = |charges: &[Limited]| charges.iter().map(wide).collect();
+        let candidates = self.candidates.iter();
+        let candidates = candidates.map(|c| Candidate { charges: all(&c.charges), ..c.clone() });
+        Self { required: all(&self.required), candidates: candidates.collect(), ..self.clone() }
+    }
+}
+
 /// The answer to an [`Admission`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {

@@ -36,6 +36,22 @@ pub struct DecideAsk {
     pub again: u8,
     /// Each an [`super::Ask`]. Read one by one: one that cannot be read must not cost the others their answer.
     pub asks: Vec<Box<RawValue>>,
+    /// Decisions wanted ahead, for requests that will probably come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<LeaseAsk>,
+}
+
+/// Requests that one lease is for, at most.
+pub const MAX_LEASE_CALLS: usize = 16;
+
+/// Asks for decisions ahead: this worker sees many requests that differ in nothing that a decision depends on, and those that
+/// find one here need not ask and wait.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaseAsk {
+    /// An [`super::Ask`] without a call id. Its prompt is as long as the longest that may use the lease.
+    pub ask: Box<RawValue>,
+    /// Call ids of those requests: two at least, [`MAX_LEASE_CALLS`] at most.
+    pub calls: Vec<String>,
 }
 
 /// The answers, in the order of the questions.
@@ -43,6 +59,40 @@ pub struct DecideAsk {
 pub struct DecideAnswer {
     pub contract: u32,
     pub decisions: Vec<Decided>,
+    /// In the order of [`DecideAsk::leases`]. A sidecar that does not know leases has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Leased>,
+}
+
+/// What became of a [`LeaseAsk`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leased {
+    Granted(Box<Lease>),
+    /// Not now: these requests ask for themselves.
+    Refused,
+}
+
+/// Decisions ahead: one plan for a few requests, and for each of them a reservation of its own. What is not used in time is given
+/// back ([`super::UsageBatch::returned`]); what is, is settled by its usage record as every reservation is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// As for a single request, but what [`LeaseUse`] has is not in its note.
+    pub go: Go,
+    /// Per call, in order.
+    pub uses: Vec<LeaseUse>,
+    /// Milliseconds since it was asked for, after which it must not be used. Never beyond the minute in which it was
+    /// made: rates are counted by the minute.
+    pub for_ms: u64,
+}
+
+/// One request's part of a [`Lease`]: what its [`Note`] says of it alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseUse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<(String, String)>,
 }
 
 /// What became of one question.
@@ -96,7 +146,11 @@ mod tests {
         let refuse = Refuse { status: 429, details: "attache_x".into(), ..Refuse::default() };
         let answer = DecideAnswer {
             contract: 1,
-            decisions: vec![Decided::Go(Box::new(go)), Decided::Refuse(refuse), Decided::Late],
+            decisions: vec![Decided::Go(Box::new(go.clone())), Decided::Refuse(refuse), Decided::Late],
+            leases: vec![
+                Leased::Refused,
+                Leased::Granted(Box::new(Lease { go, uses: vec![LeaseUse::default()], for_ms: 5 })),
+            ],
         };
         let text = serde_json::to_string(&answer).unwrap();
         assert!(text.contains(r#"{"go":{"plan":"AAAA""#) && !text.contains("walk"), "{text}");

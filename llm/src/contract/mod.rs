@@ -29,7 +29,10 @@ mod request;
 mod usage_record;
 
 pub use config::GateConfig;
-pub use decide::{DecideAnswer, DecideAsk, Decided, Decisions, Go, Refuse};
+pub use decide::{
+    DecideAnswer, DecideAsk, Decided, Decisions, Go, Lease, LeaseAsk, LeaseUse, Leased, MAX_LEASE_CALLS,
+    Refuse,
+};
 pub use deployment::DeploymentMeta;
 pub use keys::{KeyAnswer, KeyChanges, KeyChangesAsk, KeyLookup, KeyRecord};
 pub use request::{After, Ask, Note, Replan, Step, Tried, Walk, Wishes};

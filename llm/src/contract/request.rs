@@ -5,7 +5,7 @@ use crate::path::Endpoint;
 
 /// The gate's question to the sidecar, one per pass of a request: one of many in a call ([`super::DecideAsk`]), or the value
 /// of [`super::ASK_HEADER`], where every non-ASCII character is escaped, so that the header is plain ASCII.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     pub contract: u32,
     /// Unique id of the request, made by the gate: `x-litellm-call-id`, key of the reservation and the spend row.

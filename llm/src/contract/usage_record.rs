@@ -13,6 +13,9 @@ pub struct UsageBatch {
     /// answers of deployments on probation. For the circuit breakers only, so they may be lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptReport>,
+    /// Reservations of a [`super::Lease`] that no request used. Told once: what is lost here ends with its own lease.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returned: Vec<String>,
 }
 
 /// How one attempt went, told at once. The record of its request says `reported` for it.

@@ -1,6 +1,6 @@
 //! Many questions in one call: each gets its own answer.
 
-use attache_llm::contract::{DecideAnswer, Decided, Go};
+use attache_llm::contract::{DecideAnswer, Decided, Go, Lease, Leased, USAGE_PATH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
@@ -17,11 +17,15 @@ fn wire(key: &str, model: &str) -> Json {
 
 impl Server {
     async fn decide(&self, body: Bytes) -> Vec<Decided> {
+        self.answer(body).await.decisions
+    }
+
+    async fn answer(&self, body: Bytes) -> DecideAnswer {
         let (status, answer) = self.post(DECIDE_PATH, body).await;
         assert_eq!(status, 200, "{answer}");
         let answer: DecideAnswer = serde_json::from_value(answer).unwrap();
         assert_eq!(answer.contract, VERSION);
-        answer.decisions
+        answer
     }
 }
 
@@ -163,4 +167,79 @@ async fn who_no_longer_waits_gets_a_refund() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("not refunded");
+}
+
+fn leases(leases: &[(Json, &[&str])]) -> Bytes {
+    let leases: Vec<_> = leases.iter().map(|(ask, calls)| json!({"ask": ask, "calls": calls})).collect();
+    let body = json!({"contract": VERSION, "asks": [wire(MASTER_KEY_HASH, "claude")], "leases": leases});
+    serde_json::to_vec(&body).unwrap().into()
+}
+
+fn granted(leased: &Leased) -> &Lease {
+    match leased {
+        Leased::Granted(lease) => lease,
+        Leased::Refused => panic!("refused"),
+    }
+}
+
+#[tokio::test]
+async fn decisions_ahead_have_a_reservation_each_and_come_beside_those_that_are_waited_for() {
+    let server = Server::start().await;
+    let answer = server
+        .answer(leases(&[
+            (wire(MASTER_KEY_HASH, "gpt"), &["c1", "c2", "c3"]),
+            (wire("nobody", "gpt"), &["c4", "c5"]),
+            (json!({"no": "ask"}), &["c6", "c7"]),
+            (wire(MASTER_KEY_HASH, "claude"), &["c8", "c9"]),
+            (wire(MASTER_KEY_HASH, "gpt"), &["c10"]),
+        ]))
+        .await;
+    assert_eq!(go(&answer.decisions[0]).note.group, "claude");
+    assert_eq!(answer.leases.len(), 5);
+    let lease = granted(&answer.leases[0]);
+    assert_eq!((lease.go.note.group.as_str(), lease.go.note.reservation.as_ref()), ("gpt", None));
+    assert!((1..=100).contains(&lease.for_ms));
+    let ids: Vec<_> = lease.uses.iter().map(|part| part.reservation.clone().unwrap()).collect();
+    assert_eq!(*server.counters.admitted.lock(), ids);
+    assert!(
+        ids.iter().zip(["c1", "c2", "c3"]).all(|(id, call)| id.ends_with(&format!("/{call}/0"))),
+        "{ids:?}"
+    );
+    assert_eq!(answer.leases[1], Leased::Refused);
+    assert_eq!(answer.leases[2], Leased::Refused);
+    let free = granted(&answer.leases[3]);
+    assert!(free.uses.len() == 2 && free.uses.iter().all(|part| part.reservation.is_none()), "{free:?}");
+    assert_eq!(answer.leases[4], Leased::Refused, "for one, asking is as good");
+    assert_eq!(server.counters.settled.load(Ordering::Relaxed), 0);
+    let (_, text) = server.health("/metrics").await;
+    for line in [
+        "attache_leases_total{result=\"granted\"} 2",
+        "attache_leases_total{result=\"refused\"} 3",
+        "attache_lease_uses_total 5",
+        "attache_questions_total 1",
+    ] {
+        assert!(text.as_str().unwrap().lines().any(|l| l == line), "{line} in {text}");
+    }
+    // What is not used is given back, once.
+    for settled in [2, 2] {
+        let returned = json!({"contract": VERSION, "records": [], "returned": [ids[1], ids[2], "nobody's"]});
+        let (status, _) = server.post(USAGE_PATH, serde_json::to_vec(&returned).unwrap()).await;
+        assert_eq!(status, 200);
+        for _ in 0..200 {
+            if server.counters.settled.load(Ordering::Relaxed) == settled {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(server.counters.settled.load(Ordering::Relaxed), settled);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_made_again_asks_for_nothing_ahead() {
+    let server = Server::start().await;
+    let ask = json!({"ask": wire(MASTER_KEY_HASH, "gpt"), "calls": ["c1", "c2"]});
+    let body = json!({"contract": VERSION, "again": 1, "asks": [], "leases": [ask]});
+    let answer = server.answer(serde_json::to_vec(&body).unwrap().into()).await;
+    assert!(answer.leases.is_empty() && server.counters.admitted.lock().is_empty());
 }

@@ -55,6 +55,15 @@ impl Counters for FakeCounters {
         self.inner.place(admission).await
     }
 
+    async fn place_all(&self, admission: &Admission, more: &[String]) -> Result<Place, StoreError> {
+        if more.is_empty() {
+            return self.place(admission).await;
+        }
+        self.check()?;
+        self.admitted.lock().extend([&admission.id].into_iter().chain(more).cloned());
+        self.inner.place_all(admission, more).await
+    }
+
     async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<bool>, StoreError> {
         self.check()?;
         let known = self.inner.settle_all(settlements).await?;

@@ -50,7 +50,9 @@ fn report(deployment: &str, status: u16) -> AttemptReport {
 }
 
 fn reports(attempts: Vec<AttemptReport>) -> Bytes {
-    serde_json::to_vec(&UsageBatch { contract: VERSION, records: Vec::new(), attempts }).unwrap().into()
+    serde_json::to_vec(&UsageBatch { contract: VERSION, records: Vec::new(), attempts, returned: Vec::new() })
+        .unwrap()
+        .into()
 }
 
 #[tokio::test]

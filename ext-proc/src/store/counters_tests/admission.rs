@@ -323,3 +323,94 @@ async fn exact(clients: Vec<Arc<dyn Counters>>) {
     assert_eq!(names.value(&*clients[0], "a").await, 100);
     assert_eq!(names.value(&*clients[0], "b").await, 37);
 }
+
+#[tokio::test]
+async fn what_is_reserved_ahead_is_all_or_nothing_and_leaves_room_for_the_others() {
+    over_all(async |counters| {
+        let names = Names::new();
+        let ids = |from: &str| (0..4).map(|n| names.id(format!("{from}{n}"))).collect::<Vec<_>>();
+        let asked = |id: &str, amount, limit| Admission {
+            required: vec![names.limited("key:tpm", amount, limit)],
+            ..ask(id, vec![candidate(0, vec![names.limited("a:rpm", 1, 10_000)])])
+        };
+        let first = ids("a");
+        // Four of ten tokens.
+        let room = 40 * MORE_ROOM;
+        let refused = counters.place_all(&asked(&first[0], 10, room - 1), &first[1..]).await.unwrap();
+        assert_eq!(refused.admitted, Admitted::Refused { required: 0, value: 0 });
+        assert_eq!(names.value(&*counters, "key:tpm").await, 0, "nothing");
+        let place = counters.place_all(&asked(&first[0], 10, room + 40), &first[1..]).await.unwrap();
+        assert_eq!(place, Place { admitted: Admitted::Candidate(0), values: vec![40, 4] });
+        let second = ids("b");
+        let place = counters.place_all(&asked(&second[0], 10, room + 40), &second[1..]).await.unwrap();
+        assert_eq!(place.admitted, Admitted::Candidate(0), "40 and the rest");
+        let third = ids("c");
+        let place = counters.place_all(&asked(&third[0], 10, room + 40), &third[1..]).await.unwrap();
+        assert_eq!(place.admitted, Admitted::Refused { required: 0, value: 80 });
+        assert_eq!(
+            counters.admit(&asked("one", room - 40, room + 40)).await.unwrap(),
+            Admitted::Candidate(0),
+            "a request may"
+        );
+        // Each is settled by itself.
+        let used = charge_of(&names, "key:tpm", 7);
+        assert!(end(&*counters, &first[0], vec![used.clone()]).await);
+        assert!(end(&*counters, &first[3], Vec::new()).await, "not used");
+        assert!(!end(&*counters, &first[0], vec![used]).await, "once");
+        assert_eq!(names.value(&*counters, "key:tpm").await, 10 + 10 + 7 + 40 + room - 40);
+        assert_eq!(names.value(&*counters, "a:rpm").await, 2 + 4 + 1);
+    })
+    .await;
+}
+
+fn charge_of(names: &Names, name: &str, amount: u64) -> Charge {
+    Charge { counter: names.counter(name), amount, ttl: MINUTE }
+}
+
+#[tokio::test]
+async fn nobody_is_probed_ahead_and_what_is_not_used_ends_with_its_lease() {
+    over_all(async |counters| {
+        let names = Names::new();
+        let free = || vec![names.limited("a:rpm", 1, 1_000)];
+        let probed = Candidate { probe: Some(names.id("a")), ..candidate(0, free()) };
+        let more = [names.id("p1")];
+        let place = counters.place_all(&ask(&names.id("p0"), vec![probed.clone()]), &more).await.unwrap();
+        assert_eq!(place.admitted, Admitted::Full(vec![None]));
+        let other = candidate(1, vec![names.limited("b:rpm", 1, 1_000)]);
+        let brief =
+            Admission { lease: Duration::from_millis(80), ..ask(&names.id("q0"), vec![probed, other]) };
+        let more = [names.id("q1"), names.id("q2")];
+        let place = counters.place_all(&brief, &more).await.unwrap();
+        assert_eq!(place, Place { admitted: Admitted::Candidate(1), values: vec![3] });
+        eventually("what nobody uses goes back", async || {
+            // Leases are swept by whoever comes.
+            let _ = counters.admit(&ask(&names.id("sweep"), vec![candidate(0, Vec::new())])).await;
+            names.value(&*counters, "b:rpm").await == 0
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_reserved_ahead_while_redis_is_away() {
+    let redis = Redis::start().await;
+    let counters = resilient(&redis, PATIENT).await;
+    let names = Names::new();
+    let asked = |id: &str| ask(&names.id(id), vec![candidate(0, vec![names.limited("a:rpm", 1, 1_000)])]);
+    let place = counters.place_all(&asked("a0"), &[names.id("a1")]).await.unwrap();
+    assert_eq!(place.admitted, Admitted::Candidate(0));
+    drop(redis);
+    eventually("degraded", async || {
+        let _ = counters.admit(&asked("x")).await;
+        counters.degraded()
+    })
+    .await;
+    let before = names.value(&*counters, "a:rpm").await;
+    let place = counters.place_all(&asked("b0"), &[names.id("b1")]).await.unwrap();
+    assert_eq!(place.admitted, Admitted::Full(Vec::new()));
+    assert_eq!(names.value(&*counters, "a:rpm").await, before);
+    // What was reserved before is settled in process.
+    assert!(end(&*counters, &names.id("a1"), Vec::new()).await);
+    assert_eq!(names.value(&*counters, "a:rpm").await, before - 1);
+}

@@ -101,6 +101,44 @@ impl Model {
         }
     }
 
+    /// Several at once, ahead of their use.
+    pub(super) fn place_all(&mut self, ask: &Admission, more: &[String]) -> Place {
+        let times = (more.len() as u64 + 1) * MORE_ROOM;
+        let refused = |admitted| Place { admitted, values: Vec::new() };
+        let mut unseeded = Vec::new();
+        for (required, limited) in ask.required.iter().enumerate() {
+            if limited.seed == Seed::Ask && !self.ledger.contains_key(&limited.counter) {
+                unseeded.push(required);
+            }
+            self.begin(limited);
+            if !self.has_room_ahead(limited, times) {
+                return refused(Admitted::Refused { required, value: self.value(&limited.counter) });
+            }
+        }
+        if !unseeded.is_empty() {
+            return refused(Admitted::Unseeded(unseeded));
+        }
+        let obstacle = |candidate: &Candidate| {
+            let full = candidate.charges.iter().position(|limited| !self.has_room_ahead(limited, times));
+            full.map(Some).or_else(|| candidate.probe.is_some().then_some(None))
+        };
+        let index = match self.choose_by(ask, obstacle) {
+            Ok(index) => index,
+            Err(reasons) => return refused(Admitted::Full(reasons)),
+        };
+        let ids = [&ask.id].into_iter().chain(more).cloned();
+        let places = ids.map(|id| self.charge(&Admission { id, ..ask.clone() }, index));
+        places.last().unwrap()
+    }
+
+    fn has_room_ahead(&self, limited: &Limited, times: u64) -> bool {
+        let Some(limit) = limited.limit else { return true };
+        let amount = limited.amount * times;
+        // A budget that is used up is used up for what is free, too.
+        let amount = if limited.shrink { amount.max(1) } else { amount };
+        amount <= limit && self.look(limited) + amount <= limit
+    }
+
     fn choose(&self, ask: &Admission) -> Result<usize, Vec<Option<usize>>> {
         let obstacle = |candidate: &Candidate| {
             let full = candidate.charges.iter().position(|limited| !self.has_room(limited));
@@ -108,6 +146,14 @@ impl Model {
                 self.leases.values().any(|lease| lease.probe.is_some() && lease.probe == candidate.probe);
             full.map(Some).or_else(|| probed.then_some(None))
         };
+        self.choose_by(ask, obstacle)
+    }
+
+    fn choose_by(
+        &self,
+        ask: &Admission,
+        obstacle: impl Fn(&Candidate) -> Option<Option<usize>>,
+    ) -> Result<usize, Vec<Option<usize>>> {
         let obstacles: Vec<_> = ask.candidates.iter().map(obstacle).collect();
         let open = ask.candidates.iter().enumerate().filter(|(index, _)| obstacles[*index].is_none());
         let Some(tier) = open.clone().map(|(_, candidate)| candidate.tier).min() else {

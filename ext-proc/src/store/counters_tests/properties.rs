@@ -25,6 +25,10 @@ const MAX_LEASE: u64 = 60;
 #[derive(Debug, Clone)]
 enum Step {
     Place(Ask),
+    /// Places for so many requests that are still to come.
+    Ahead(Ask, usize),
+    /// One of these came, or did not.
+    Came(usize, Vec<(usize, u64)>),
     /// The end of a request, or of a part of it, with what it really used of these counters.
     Settle {
         id: u8,
@@ -82,8 +86,11 @@ fn step() -> impl Strategy<Value = Step> {
         actual: actual.into_iter().collect(),
         stays,
     });
+    let used = prop::collection::btree_map(1..LIMITS.len(), 0..100_u64, 0..4);
     prop_oneof![
         5 => ask_step().prop_map(Step::Place),
+        3 => (ask_step(), 2..5_usize).prop_map(|(ask, count)| Step::Ahead(ask, count)),
+        2 => (any::<usize>(), used).prop_map(|(which, used)| Step::Came(which, used.into_iter().collect())),
         4 => settle,
         1 => Just(Step::Again),
         1 => (0..6_u8).prop_map(|id| Step::Cancel { id }),
@@ -131,9 +138,23 @@ pub(super) fn admission(ask: &Ask) -> Admission {
     }
 }
 
+/// A small one, which may leave [`MORE_ROOM`] times as much.
+fn few(ask: &Ask, id: &str) -> Admission {
+    let small = Ask { amount: ask.amount % 8, renew: None, ..ask.clone() };
+    let mut admission = Admission { id: id.to_owned(), ..admission(&small) };
+    // Three requests in flight are not many enough.
+    admission.required.remove(0);
+    admission
+}
+
+fn charge((index, amount): &(usize, u64)) -> Charge {
+    Charge { counter: counter(*index), amount: *amount, ttl: DAY }
+}
+
 /// What keeps the counters, at a moment in milliseconds.
 trait Backend {
     async fn place(&mut self, now: u64, ask: &Admission) -> Place;
+    async fn place_all(&mut self, now: u64, ask: &Admission, more: &[String]) -> Place;
     async fn settle(&mut self, now: u64, settlement: &Settlement) -> bool;
     async fn values(&mut self, now: u64, counters: &[Counter]) -> Vec<u64>;
     /// Returns whether the counters are gone too.
@@ -154,6 +175,10 @@ impl InProcess {
 impl Backend for InProcess {
     async fn place(&mut self, now: u64, ask: &Admission) -> Place {
         self.counts.admit(self.at(now), ask, |_| false, None)
+    }
+
+    async fn place_all(&mut self, now: u64, ask: &Admission, more: &[String]) -> Place {
+        self.counts.admit_all(self.at(now), ask, more)
     }
 
     async fn settle(&mut self, now: u64, settlement: &Settlement) -> bool {
@@ -213,6 +238,10 @@ impl Backend for Shared<'_> {
         self.at(now).await.place(ask).await.unwrap()
     }
 
+    async fn place_all(&mut self, now: u64, ask: &Admission, more: &[String]) -> Place {
+        self.at(now).await.place_all(ask, more).await.unwrap()
+    }
+
     async fn settle(&mut self, now: u64, settlement: &Settlement) -> bool {
         self.at(now).await.settle_all(std::slice::from_ref(settlement)).await.unwrap() == [true]
     }
@@ -229,8 +258,8 @@ impl Backend for Shared<'_> {
 
 async fn check(backend: &mut impl Backend, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut model = Model::default();
-    let mut last = None;
-    for step in steps {
+    let (mut last, mut ahead) = (None, Vec::new());
+    for (number, step) in steps.iter().enumerate() {
         let settlement = match step {
             Step::Place(ask) => {
                 let ask = admission(ask);
@@ -238,12 +267,19 @@ async fn check(backend: &mut impl Backend, steps: &[Step]) -> Result<(), TestCas
                 prop_assert_eq!(placed, model.place(&ask), "{:?}", ask);
                 None
             }
+            Step::Ahead(ask, count) => {
+                let ids: Vec<String> = (0..*count).map(|use_| format!("{number}.{use_}")).collect();
+                let ask = few(ask, &ids[0]);
+                let placed = backend.place_all(model.now, &ask, &ids[1..]).await;
+                prop_assert_eq!(placed, model.place_all(&ask, &ids[1..]), "{:?}", ask);
+                ahead.extend(ids);
+                None
+            }
+            Step::Came(which, used) => {
+                let id = (!ahead.is_empty()).then(|| ahead.swap_remove(which % ahead.len()));
+                id.map(|id| Settlement::end(id, used.iter().map(charge).collect()))
+            }
             Step::Settle { id, actual, stays } => {
-                let charge = |(index, amount): &(usize, u64)| Charge {
-                    counter: counter(*index),
-                    amount: *amount,
-                    ttl: DAY,
-                };
                 let actual = actual.iter().map(charge).collect();
                 Some(Settlement { id: id.to_string(), actual, stays: *stays })
             }

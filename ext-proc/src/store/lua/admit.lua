@@ -1,6 +1,8 @@
 -- ARGV  prefix, epoch, id, lease in ms, pick (0: first, else 1 + index of the charge whose counter is to be lowest),
---       id of the lease to prolong or '', count of required limits, (limited)..., count of candidates,
---       (tier, probe or '', count, (limited)...)...
+--       id of the lease to prolong or '', times that the charges must fit, count of further ids, (id)...,
+--       count of required limits, (limited)..., count of candidates, (tier, probe or '', count, (limited)...)...
+--       further ids: the same is reserved under each, all or nothing. Then charges must fit as a whole, so many times, and
+--       nobody is probed.
 --       limited: counter, amount, ttl in ms, limit or '', mode
 --       mode: '', or 's' if the charge shrinks to what is left, then '?' if who asks knows where a missing counter
 --       begins, or the number where it begins
@@ -11,6 +13,9 @@
 --      or {4, (index of the required limit whose counter is missing)...}
 local HELD, ADMITTED, REFUSED, FULL, UNSEEDED = 0, 1, 2, 3, 4
 local id, lease, pick, renew = take(), number(), number(), take()
+local times, ids = number(), {}
+for i = 1, number() do ids[i] = take() end
+local uses = #ids + 1
 
 local held = redis.call('HGET', P .. 'lease:' .. id, '')
 if held then
@@ -40,8 +45,13 @@ local function room(position, value)
   local limit = tonumber(ARGV[position + 3])
   if not limit then return true end
   value = value or begin(position)
-  if shrinks(ARGV[position + 4]) then return value < limit end
-  local amount = tonumber(ARGV[position + 1])
+  local amount, shrinks = tonumber(ARGV[position + 1]), shrinks(ARGV[position + 4])
+  if uses > 1 then
+    -- A budget that is used up has no room for what is free either.
+    amount = math.max(amount * times, shrinks and 1 or 0)
+    return amount <= limit and value + amount <= limit
+  end
+  if shrinks then return value < limit end
   if limit == 0 then return amount == 0 end
   return value + math.min(amount, limit) <= limit
 end
@@ -134,7 +144,7 @@ local function look(block, found)
         break
       end
     end
-    if not why and c.probe ~= '' and probed(c.probe) then why = -1 end
+    if not why and c.probe ~= '' and (uses > 1 or probed(c.probe)) then why = -1 end
     if why then
       reasons[#reasons + 1] = why
     else
@@ -168,6 +178,8 @@ if not best then return reasons end
 
 local key, longest = P .. 'lease:' .. id, 0
 local answer, shrunk = {ADMITTED, best.index, moment}, {}
+-- What a lease holds.
+local held_fields = {'', best.index}
 redis.call('HSET', key, '', best.index)
 
 local function charge(position)
@@ -182,8 +194,10 @@ local function charge(position)
       shrunk[#shrunk + 1] = tonumber(amount)
     end
   end
-  answer[#answer + 1] = add(counter, amount, ttl)
+  answer[#answer + 1] = add(counter, uses > 1 and integer(amount * uses) or amount, ttl)
   redis.call('HINCRBY', key, counter, amount)
+  held_fields[#held_fields + 1] = counter
+  held_fields[#held_fields + 1] = amount
   longest = math.max(longest, ttl)
 end
 
@@ -199,5 +213,11 @@ end
 redis.call('PEXPIRE', key, integer(lease + longest + 60000))
 redis.call('ZADD', LEASES, integer(now + lease), id)
 keep(LEASES, lease + longest + 60000)
+for _, other in ipairs(ids) do
+  local key = P .. 'lease:' .. other
+  redis.call('HSET', key, unpack(held_fields))
+  redis.call('PEXPIRE', key, integer(lease + longest + 60000))
+  redis.call('ZADD', LEASES, integer(now + lease), other)
+end
 if renew ~= '' then prolong(renew) end
 return answer

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::{
-    Admission, Admitted, Candidate, Charge, Counter, Limited, MAX_AMOUNT, Pick, Place, Seed, Settlement,
+    Admission, Admitted, Candidate, Charge, Counter, Limited, MAX_AMOUNT, MORE_ROOM, Pick, Place, Seed,
+    Settlement,
 };
 use super::Map;
 
@@ -112,12 +113,32 @@ impl Counts {
         }
         match self.choose(now, ask, is_open, alone) {
             Ok(index) => {
-                let values = self.charge(now, ask, index, alone, None);
+                let values = self.charge(now, ask, &ask.id, index, alone, None);
                 self.prolong(now, ask);
                 Place { admitted: Admitted::Candidate(index), values }
             }
             Err(reasons) => Place { admitted: Admitted::Full(reasons), values: Vec::new() },
         }
+    }
+
+    /// As [`super::super::Counters::place_all`], with at least one id beside the admission's own.
+    pub(crate) fn admit_all(&mut self, now: Instant, ask: &Admission, more: &[String]) -> Place {
+        self.sweep(now);
+        let count = u64::try_from(more.len()).unwrap_or(u64::MAX).saturating_add(1);
+        let wide = ask.widened(count.saturating_mul(MORE_ROOM));
+        let admitted = match self.refuse(now, &wide, None) {
+            Some(admitted) => admitted,
+            None => match self.choose(now, &wide, |_| true, None) {
+                Ok(index) => Admitted::Candidate(index),
+                Err(reasons) => Admitted::Full(reasons),
+            },
+        };
+        let Admitted::Candidate(index) = admitted else { return Place { admitted, values: Vec::new() } };
+        let mut values = Vec::new();
+        for id in [&ask.id].into_iter().chain(more) {
+            values = self.charge(now, ask, id, index, None, None);
+        }
+        Place { admitted, values }
     }
 
     /// The answer if a required limit has no room or does not know where its counter begins.
@@ -301,17 +322,18 @@ impl Counts {
         lease.is_some_and(|lease| lease.deadline > now)
     }
 
-    /// Charges without asking. `told`: what the shared backend charged on the limits that shrink. Returns the counters
+    /// Charges without asking, under this id. `told`: what the shared backend charged on the limits that shrink. Returns the counters
     /// afterwards.
     pub(super) fn charge(
         &mut self,
         now: Instant,
         ask: &Admission,
+        id: &str,
         index: usize,
         alone: Option<Share>,
         told: Option<&[u64]>,
     ) -> Vec<u64> {
-        let id: Arc<str> = ask.id.as_str().into();
+        let id: Arc<str> = id.into();
         let candidate = ask.candidates.get(index);
         let charges = candidate.map_or(&[][..], |candidate| &candidate.charges);
         let count = ask.required.len() + charges.len();

@@ -91,20 +91,22 @@ impl Counts {
         }
     }
 
-    /// Enters what the shared backend admitted, without asking again, and the values that it tells: of the required
+    /// Enters what the shared backend admitted (under these other ids, too), without asking again, and the values that it tells: of the required
     /// counters, then of the candidate's; and what it charged on the limits that shrink.
     pub(crate) fn enter(
         &mut self,
         now: Instant,
-        ask: &Admission,
+        (ask, more): (&Admission, &[String]),
         index: usize,
         (values, moment): (&[u64], u64),
         shrunk: &[u64],
     ) {
         self.sweep(now);
-        self.expire(now, &ask.id);
-        if !self.leases.contains_key(ask.id.as_str()) {
-            self.charge(now, ask, index, None, Some(shrunk));
+        for id in [&ask.id].into_iter().chain(more) {
+            self.expire(now, id);
+            if !self.leases.contains_key(id.as_str()) {
+                self.charge(now, ask, id, index, None, Some(shrunk));
+            }
         }
         self.prolong(now, ask);
         let charges = ask.candidates.get(index).map_or(&[][..], |candidate| &candidate.charges);

@@ -4,20 +4,24 @@ use ::redis::{Cmd, RedisWrite};
 
 use super::super::memory::Learnt;
 use super::super::{
-    Admission, Admitted, Circuit, Failure, Limited, MAX_AMOUNT, Observation, Pick, Place, Sample, Seed,
-    Settlement, Speed, StoreError, Transition, Trip,
+    Admission, Admitted, Circuit, Failure, Limited, MAX_AMOUNT, MORE_ROOM, Observation, Pick, Place, Sample,
+    Seed, Settlement, Speed, StoreError, Transition, Trip,
 };
 use super::{broken_answer, millis, short_millis};
 
 /// Largest integer that a Lua number holds exactly.
 const MAX_LIMIT: u64 = 1 << 53;
 
-pub(super) fn admission(command: &mut Cmd, ask: &Admission) {
+/// `more`: ids of further reservations of the same charges.
+pub(super) fn admission(command: &mut Cmd, ask: &Admission, more: &[String]) {
     let pick = match ask.pick {
         Pick::First => 0,
         Pick::Lowest(charge) => charge.saturating_add(1),
     };
     command.arg(&ask.id).arg(millis(ask.lease)).arg(pick).arg(ask.renew.as_deref().unwrap_or_default());
+    let uses = u64::try_from(more.len()).unwrap_or(u64::MAX).saturating_add(1);
+    command.arg(if more.is_empty() { 1 } else { uses.saturating_mul(MORE_ROOM) });
+    command.arg(more.len()).arg(more);
     command.arg(ask.required.len());
     limits(command, &ask.required);
     command.arg(ask.candidates.len());
