@@ -24,8 +24,10 @@ const BUSY: u32 = 16;
 const RATES: usize = 1_024;
 /// Kinds with a stock.
 const MAX_KINDS: usize = 256;
-/// Leases that one kind asks for at once.
-const MAX_ASKS: usize = 4;
+/// Decisions that one kind has at most.
+const MAX_STOCK: usize = 64;
+/// Leases that one kind asks for at once: the uses of one go the same way, so they are few.
+const MAX_ASKS: usize = 8;
 /// A kind that was refused asks again after so long: its limits are near, or it is not to be leased at all.
 const QUIET_MS: u64 = 1_000;
 /// A kind that does not come any more is forgotten.
@@ -164,7 +166,7 @@ impl Stocks {
         }
         let stock = self.kinds.get_mut(&kind).filter(|stock| stock.ask == *ask)?;
         stock.seen_ms = now_ms;
-        stock.target = usize::try_from(rate / 2).unwrap_or(0).min(MAX_LEASE_CALLS.saturating_mul(MAX_ASKS));
+        stock.target = usize::try_from(rate / 2).unwrap_or(0).min(MAX_STOCK);
         stock.drop_old(now_ms, &mut self.returned);
         let held = stock.held.pop_front();
         let short = busy && stock.is_short(now_ms);

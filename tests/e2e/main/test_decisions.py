@@ -24,6 +24,8 @@ def change(config):
     config["model_list"] += [deployment("small", "small"), deployment("big", "big"),
                              deployment("copied", "copied", mirror="shadow"), deployment("shadow", "shadow")]
     config["router_settings"]["context_window_fallbacks"] = [{"small": ["big"]}]
+    # Every request asks.
+    config["general_settings"]["decision_leases"] = False
 
 
 @pytest.fixture(scope="module", params=WAYS)

@@ -231,7 +231,7 @@ def test_a_session_stays_where_it_is(gateway, way):
 
 
 def test_without_a_session_all_serve(gateway):
-    assert len({used(ask(gateway, "se-session")) for _ in range(40)}) == 4
+    assert len({used(ask(gateway, "se-session")) for _ in range(120)}) == 4
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
