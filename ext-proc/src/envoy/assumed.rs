@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ClusterVerdict, Published, State};
+use super::{ClusterVerdict, LOOK_EVERY, Published, State};
 
 /// With several sidecars an Envoy has its stream to one of them and asks them all. One that no Envoy has its stream to
 /// takes a cluster of a changed configuration for known after this: the sidecar with the stream reads the same file, if not
 /// at the same moment.
 pub(super) const ASSUME_AFTER: Duration = Duration::from_secs(5);
 
-/// What is assumed changes with time, and without a stream nobody looks at the clock.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 impl Published {
-    /// Keeps what is assumed up to date while no Envoy is connected. Ends with the process.
+    /// Keeps what is assumed up to date while no Envoy is connected: it changes with time, and without a stream nobody looks
+    /// at the clock. Ends with the process.
     pub async fn assume(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -10,11 +10,12 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use envoy_types::pb::google::protobuf::Any;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Name;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use self::verdict::ClusterVerdict;
 use super::clusters::{self, ClusterOptions};
 use super::session::{Item, Nack, TypeState};
 use super::signing;
@@ -29,6 +30,9 @@ const LAG: Duration = Duration::from_secs(10);
 
 /// A withdrawn cluster leaves plans at once and Envoy only after this: requests under way may still try it.
 const RETIRE_AFTER: Duration = Duration::from_secs(60);
+
+/// Between two looks at what time has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Bound of the remembered refusals.
 const MAX_LOGGED: usize = 10_000;
@@ -87,6 +91,12 @@ struct State {
     logged: HashSet<(String, String)>,
     /// What was published first, where Envoy has its clusters from `attache render`.
     fixed: Option<BTreeMap<String, Any>>,
+    /// No cluster waits for an Envoy.
+    decided: bool,
+    /// Rises with everything that anybody says.
+    revision: u64,
+    /// Revision from which on time alone changes nothing: thousands of clusters are not looked through each second for it.
+    calm: Option<u64>,
 }
 
 /// One connected Envoy.
@@ -98,6 +108,8 @@ struct Session {
     since: Instant,
     /// Counts for liveness. A new Envoy does not until it has everything: it takes no requests before either.
     joined: bool,
+    /// Revision at which there was nothing to send.
+    told: Option<u64>,
 }
 
 /// What a person or a readiness probe wants to know.
@@ -153,7 +165,7 @@ impl Published {
     pub fn publish(&self, snapshot: &Snapshot) -> Result<()> {
         let encoded = clusters::encode(snapshot, &self.options)?;
         let retire_at = Instant::now() + self.retire_after;
-        let mut state = self.state.lock();
+        let mut state = self.changed();
         if self.options.fixed {
             state.fix(&encoded);
         }
@@ -177,7 +189,7 @@ impl Published {
 
     /// Sends what the keyring has made since to every Envoy. Clusters stay as they are.
     pub fn renew(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.changed();
         self.fill(&mut state);
         self.refresh(&mut state, Instant::now());
         drop(state);
@@ -226,12 +238,19 @@ impl Published {
         }
     }
 
+    /// The state, for somebody who has something to say.
+    fn changed(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        state.revision += 1;
+        state
+    }
+
     pub(super) fn changes(&self) -> watch::Receiver<Change> {
         self.changes.subscribe()
     }
 
     pub(super) fn connect(&self) -> u64 {
-        let mut state = self.state.lock();
+        let mut state = self.changed();
         state.next_session += 1;
         let id = state.next_session;
         let session = Session {
@@ -240,13 +259,14 @@ impl Published {
             secrets: TypeState::default(),
             since: Instant::now(),
             joined: false,
+            told: None,
         };
         state.sessions.insert(id, session);
         id
     }
 
     pub(super) fn disconnect(&self, id: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.changed();
         if let Some(session) = state.sessions.remove(&id) {
             tracing::info!(node = session.node, "Envoy disconnected");
             state.refused.extend(session.clusters.rejected().map(|(name, _)| name.clone()));
@@ -258,7 +278,7 @@ impl Published {
     pub(super) fn request(&self, id: u64, request: &DeltaDiscoveryRequest) {
         let now = Instant::now();
         let settled = now.checked_sub(SETTLE).unwrap_or(now);
-        let mut state = self.state.lock();
+        let mut state = self.changed();
         let Some(session) = state.sessions.get_mut(&id) else { return };
         if let Some(node) = &request.node
             && session.node.is_empty()
@@ -284,8 +304,12 @@ impl Published {
         let now = Instant::now();
         let state = &mut *self.state.lock();
         let Some(session) = state.sessions.get_mut(&id) else { return Vec::new() };
+        if session.told == Some(state.revision) {
+            return Vec::new();
+        }
         let mut responses = session.clusters.responses(&Cluster::type_url(), &state.clusters, true, now);
         responses.extend(session.secrets.responses(&Secret::type_url(), &state.secrets, false, now));
+        session.told = responses.is_empty().then_some(state.revision);
         let version = state.generation.map(|generation| generation.to_string()).unwrap_or_default();
         for response in &mut responses {
             response.system_version_info.clone_from(&version);
@@ -298,6 +322,9 @@ impl Published {
     pub(super) fn tick(&self) -> Duration {
         let now = Instant::now();
         let mut state = self.state.lock();
+        if state.calm == Some(state.revision) {
+            return LOOK_EVERY;
+        }
         let before = state.clusters.len();
         state.clusters.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
         state.secrets.retain(|_, item| item.retire_at.is_none_or(|at| at > now));
@@ -306,14 +333,20 @@ impl Published {
         if withdrawn && !self.options.fixed {
             signing::sweep(state.clusters.keys(), &self.options);
         }
+        if withdrawn {
+            state.revision += 1;
+        }
         let pending = self.refresh(&mut state, now);
         let retiring = state.clusters.values().filter_map(|item| item.retire_at).min();
+        let secrets_retire = state.secrets.values().any(|item| item.retire_at.is_some());
+        let calm = !pending && state.decided && retiring.is_none() && !secrets_retire;
+        state.calm = calm.then_some(state.revision);
         drop(state);
         if withdrawn {
             self.changes.send_modify(|change| change.revision += 1);
         }
         let retiring = retiring.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
-        let most = if pending { SETTLE } else { Duration::from_secs(1) };
+        let most = if pending { SETTLE } else { LOOK_EVERY };
         retiring.map_or(most, |wait| wait.min(most))
     }
 
@@ -350,6 +383,7 @@ impl Published {
                 ClusterVerdict::Waiting => decided = false,
             }
         }
+        state.decided = decided;
         let any =
             !live.clusters.is_empty() || state.clusters.keys().all(|name| state.lacking.contains_key(name));
         live.ready = state.generation.is_some() && known && decided && any;
@@ -403,65 +437,7 @@ fn retire(items: &mut BTreeMap<String, Item>, kept: &BTreeSet<String>, at: Insta
     }
 }
 
-enum ClusterVerdict {
-    Live,
-    Settling,
-    Waiting,
-    Rejected,
-}
-
 impl State {
-    fn join(&mut self, now: Instant) {
-        for session in self.sessions.values_mut().filter(|session| !session.joined) {
-            // Settled, not merely acknowledged: an Envoy that joins sooner would make clusters that the others serve
-            // look unsettled, and for that moment plans would be without them.
-            let settled =
-                |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) >= SETTLE);
-            let whole = session.clusters.is_idle(&self.clusters)
-                && self.clusters.iter().filter(|(_, item)| item.retire_at.is_none()).all(|(cluster, _)| {
-                    session.clusters.is_rejected(cluster) || settled(session.clusters.acknowledged(cluster))
-                })
-                && self.secret_of.iter().all(|(cluster, secret)| {
-                    session.clusters.is_rejected(cluster) || settled(session.secrets.acknowledged(secret))
-                });
-            let late = now.saturating_duration_since(session.since) >= LAG;
-            if late && !whole {
-                tracing::warn!(node = session.node, "an Envoy has not taken all clusters within {LAG:?}");
-            }
-            session.joined = (whole || late) && session.clusters.started();
-        }
-    }
-
-    /// A cluster is live when all joined Envoys have it and its secret; one that lags does not hold up the others.
-    fn verdict(&self, cluster: &str, now: Instant) -> ClusterVerdict {
-        if let Some(fixed) = &self.fixed {
-            return if fixed.contains_key(cluster) { ClusterVerdict::Live } else { ClusterVerdict::Waiting };
-        }
-        let secret = self.secret_of.get(cluster);
-        let mut known = false;
-        let mut settling = false;
-        for session in self.sessions.values().filter(|session| session.joined) {
-            if session.clusters.is_rejected(cluster) {
-                return ClusterVerdict::Rejected;
-            }
-            let has_cluster = session.clusters.acknowledged(cluster);
-            let has_secret = secret.map_or(has_cluster, |name| session.secrets.acknowledged(name));
-            match (has_cluster, has_secret) {
-                (Some(cluster), Some(secret)) => {
-                    known = true;
-                    settling |= now.saturating_duration_since(cluster.max(secret)) < SETTLE;
-                }
-                _ if session.lags(cluster, now) => {}
-                _ => return ClusterVerdict::Waiting,
-            }
-        }
-        match (known, settling) {
-            (true, false) => ClusterVerdict::Live,
-            (true, true) => ClusterVerdict::Settling,
-            (false, _) => ClusterVerdict::Waiting,
-        }
-    }
-
     /// One log line per refusal, however many Envoys say it and however often.
     fn log_nacks(&mut self, node: &str, nacks: Vec<Nack>) {
         for nack in nacks {
@@ -492,6 +468,8 @@ mod assumed;
 mod filled;
 #[path = "fixed.rs"]
 mod fixed;
+#[path = "verdict.rs"]
+mod verdict;
 
 #[cfg(test)]
 #[path = "published_tests.rs"]

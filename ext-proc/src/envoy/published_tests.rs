@@ -158,6 +158,39 @@ fn nothing_is_ready_before_the_first_configuration() {
     assert!(!published.ready());
 }
 
+/// Ten thousand clusters are not compared each second with what every Envoy has.
+#[test]
+fn nobody_looks_again_where_nobody_says_anything() {
+    let published = published();
+    let calm = || {
+        let state = published.state.lock();
+        state.calm == Some(state.revision)
+    };
+    published.publish(&snapshot(vec![deployment("g/a", None)])).unwrap();
+    let id = published.connect();
+    ask(&published, id, Cluster::type_url(), &[]);
+    published.tick();
+    assert!(!calm(), "an Envoy lacks a cluster");
+    let responses = published.responses(id);
+    acknowledge(&published, id, &responses);
+    published.tick();
+    assert!(!calm(), "its workers follow in a moment");
+    settle(&published);
+    assert!(published.ready());
+    settle(&published);
+    assert!(published.responses(id).is_empty() && calm());
+    assert_eq!(published.tick(), LOOK_EVERY);
+    // Whoever says something is heard.
+    let other = published.connect();
+    assert!(!calm());
+    ask(&published, other, Cluster::type_url(), &[]);
+    assert_eq!(published.responses(other).len(), 1);
+    published.publish(&snapshot(vec![deployment("g/b", None)])).unwrap();
+    assert_eq!(published.responses(id).len(), 1);
+    published.tick();
+    assert!(!calm(), "g/a has to leave some time");
+}
+
 #[test]
 fn versions_of_secrets_tell_nothing_about_them() {
     let version = |published: &Published| {
