@@ -7,6 +7,7 @@
 //! 2 ask     gate asks /internal/v1/decide for many requests   server::decide (or server::ext_proc: one stream each)
 //! 3 decide  key, model access, candidates, fallbacks          routing::decide    -> Decision (a value)
 //!           reservation of requests and tokens                store::Counters
+//!           the same ahead, for callers who are busy          routing::lease
 //! 4 answer  plan, note, retry headers; or a refusal           server::told
 //! 5 settle  usage batch to /internal/v1/usage                 server::internal   -> ledger::Spool (durable) -> ack
 //!           reservation settled, failures -> cooldowns        store::Counters

@@ -124,10 +124,10 @@ impl<T: Directory + Ledger + Reports + Upkeep> Database for T {}
 
 /// Deadline of every call to Redis: a request waits no longer for its counters.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(20);
-/// How many times what is reserved ahead must be left of a limit ([`Counters::place_all`]). A gate asks for an eighth of what
-/// it sees in a tenth of a second, or less: so what is left is enough for what five workers see until what is not used is
-/// back, 0.15 s later, and nobody is refused for it.
-pub(crate) const MORE_ROOM: u64 = 64;
+/// How many times what is reserved ahead must be left of a limit ([`Counters::place_all`]). A gate asks for a sixteenth
+/// of what it sees in a tenth of a second, or less: so what is left is enough for what ten workers as busy see until what is
+/// not used is back, 0.15 s later, and nobody is refused for it.
+pub(crate) const MORE_ROOM: u64 = 256;
 /// How often a lost Redis is asked whether it is back, and a present one whether it still has its data.
 const PROBE: Duration = Duration::from_millis(250);
 /// Largest amount of one charge (a million dollars in nano-dollars): no upstream's numbers overflow a counter.

@@ -3,7 +3,7 @@
 //! ```text
 //! gate    -> sidecar   POST /internal/v1/keys/lookup      KeyLookup      -> KeyAnswer
 //! gate    -> sidecar   POST /internal/v1/keys/changes     KeyChangesAsk  -> KeyChanges
-//! gate    -> sidecar   POST /internal/v1/decide           DecideAsk      -> DecideAnswer
+//! gate    -> sidecar   POST /internal/v1/decide           DecideAsk      -> DecideAnswer (and leases: decisions ahead)
 //! gate    -> Envoy     header of the request              x-attache-plan -> dynamic metadata "attache": PLAN_KEY
 //! sidecar -> adapter   CDS cluster metadata               namespace "attache": DEPLOYMENT_KEY (DeploymentMeta, JSON)
 //! gate    -> sidecar   POST /internal/v1/usage            UsageBatch     -> UsageAck

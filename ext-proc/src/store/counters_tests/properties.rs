@@ -140,7 +140,7 @@ pub(super) fn admission(ask: &Ask) -> Admission {
 
 /// A small one, which may leave [`MORE_ROOM`] times as much.
 fn few(ask: &Ask, id: &str) -> Admission {
-    let small = Ask { amount: ask.amount % 8, renew: None, ..ask.clone() };
+    let small = Ask { amount: ask.amount % 3, renew: None, ..ask.clone() };
     let mut admission = Admission { id: id.to_owned(), ..admission(&small) };
     // Three requests in flight are not many enough.
     admission.required.remove(0);
