@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Entity, EntityKind, EntityRef};
 use crate::store::{
-    AuditFilter, AuditRow, Author, Changes, Directory, Filter, Page, PromptRow, Sort, SpendRow, StoreError,
+    AuditFilter, AuditRow, Author, Change, Changes, Directory, Filter, Page, PromptRow, Sort, SpendRow, StoreError,
     UsageSum, Write,
 };
 
@@ -22,7 +22,7 @@ pub(crate) use ledger::Fault;
 #[derive(Default)]
 pub(crate) struct Entities {
     pub(crate) all: Mutex<BTreeMap<EntityRef, Entity>>,
-    pub(crate) feed: Mutex<Vec<EntityRef>>,
+    pub(crate) feed: Mutex<Vec<Change>>,
     pub(crate) audit: Mutex<Vec<AuditRow>>,
     pub(crate) usage: Mutex<BTreeMap<EntityRef, UsageSum>>,
     /// The ledger, by call id.
@@ -46,15 +46,20 @@ pub(crate) struct Entities {
 
 impl Entities {
     pub(crate) fn put(&self, entity: Entity) -> Entity {
-        self.all.lock().insert(entity.reference(), entity.clone());
-        self.feed.lock().push(entity.reference());
+        let mut all = self.all.lock();
+        let before = all.get(&entity.reference());
+        let version = entity.updated_ms.max(before.map_or(0, |before| before.updated_ms + 1));
+        let entity = Entity { updated_ms: version, ..entity };
+        all.insert(entity.reference(), entity.clone());
+        self.feed.lock().push(Change { of: entity.reference(), version });
         entity
     }
 
     /// Takes it away and tells the feed, as another process would.
     pub(crate) fn remove(&self, of: &EntityRef) {
-        self.all.lock().remove(of);
-        self.feed.lock().push(of.clone());
+        let removed = self.all.lock().remove(of);
+        let version = removed.map_or(u64::MAX, |removed| removed.updated_ms + 1);
+        self.feed.lock().push(Change { of: of.clone(), version });
     }
 
     async fn wait(&self) {
@@ -226,9 +231,11 @@ impl Directory for Entities {
                 Write::ResetSpend { .. } => "spend_reset",
                 Write::Rotate { .. } => "rotated",
             };
-            self.feed.lock().push(entity.reference());
+            // Versions here do not always rise: everyone reads again.
+            let version = u64::MAX;
+            self.feed.lock().push(Change { of: entity.reference(), version });
             if let Write::Rotate { from, .. } = write {
-                self.feed.lock().push(EntityRef::new(EntityKind::Key, from));
+                self.feed.lock().push(Change { of: EntityRef::new(EntityKind::Key, from), version });
             }
             let known = |all: &BTreeMap<EntityRef, Entity>| {
                 all.get(&entity.reference())

@@ -239,10 +239,12 @@ impl Cache {
         }
     }
 
-    /// Forgets these entities and announces keys among them to the gates.
-    pub(super) fn changed<'a>(&self, of: impl IntoIterator<Item = &'a EntityRef>) {
+    /// Forgets these entities, unless they were read with this version or a later one, and announces keys among them to
+    /// the gates. Without the exception a key would be forgotten twice, here and by the feed: one that was made a moment
+    /// before the database went away would not be known after it.
+    pub(super) fn changed<'a>(&self, changed: impl IntoIterator<Item = (&'a EntityRef, u64)>) {
         let mut state = self.state.lock();
-        for of in of {
+        for (of, version) in changed {
             let kind = match of.kind {
                 EntityKind::RotatedKey => EntityKind::Key,
                 kind => kind,
@@ -252,7 +254,10 @@ impl Cache {
                 self.key_changes.fetch_add(1, Ordering::Relaxed);
             }
             let print = self.print(kind, &of.id);
-            self.known.invalidate(&print);
+            let known = self.known.get(&print).filter(|known| known.asked == kind && known.entity.id == of.id);
+            if !known.is_some_and(|known| known.entity.updated_ms >= version) {
+                self.known.invalidate(&print);
+            }
             self.unknown.invalidate(&print);
             state.reads.overtake(kind, &of.id);
         }

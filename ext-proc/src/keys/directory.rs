@@ -162,7 +162,7 @@ impl KeyDirectory {
         EntityRef: From<&'a T>,
     {
         let of: Vec<EntityRef> = of.iter().map(EntityRef::from).collect();
-        self.cache.changed(&of);
+        self.cache.changed(of.iter().map(|of| (of, u64::MAX)));
     }
 
     /// The caller of an admin route, from the headers.

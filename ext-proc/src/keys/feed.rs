@@ -50,7 +50,7 @@ impl Feed {
         if changes.lost || unnamed || !self.begun {
             cache.doubt_all();
         }
-        cache.changed(&changes.changed);
+        cache.changed(changes.changed.iter().map(|change| (&change.of, change.version)));
         self.cursor = changes.cursor;
         self.begun = true;
     }

@@ -375,6 +375,27 @@ async fn a_change_by_another_sidecar_holds_within_a_second() {
     following.abort();
 }
 
+/// A key is made here, used at once, and then the feed tells of it: that is nothing new, and no reason to forget it while
+/// the database is going away.
+#[tokio::test]
+async fn a_new_key_outlives_the_database_although_the_feed_names_it() {
+    let (store, keys) = directory(Limits::default());
+    let mut feed = super::feed::Feed::default();
+    feed.take(&keys.cache, &store.changes(0).await.unwrap());
+    let old = put(&store, "sk-made-elsewhere-0000");
+    feed.take(&keys.cache, &store.changes(0).await.unwrap());
+    let key = put(&store, PLAIN);
+    keys.changed(&[key_ref(&key)]);
+    assert!(known(&keys, &key).await && known(&keys, &old).await);
+    store.put(Entity { blocked: true, ..key_entity("sk-made-elsewhere-0000") });
+    let ask = gate(&keys);
+    feed.take(&keys.cache, &store.changes(1).await.unwrap());
+    assert_eq!(keys.changes(&ask).hashes.len(), 2, "the gates of this sidecar may have read it before");
+    store.away.store(true, SeqCst);
+    assert!(known(&keys, &key).await);
+    keys.record(&old).await.expect_err("it changed, nobody here knows how");
+}
+
 #[tokio::test]
 async fn a_feed_that_lost_something_has_everything_asked_again() {
     let (store, keys) = directory(Limits::default());

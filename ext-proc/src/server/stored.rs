@@ -149,7 +149,7 @@ impl Follow {
             let unnamed = self.cursor == Some(0) && changes.cursor != 0;
             let first = self.cursor.is_none();
             self.cursor = Some(changes.cursor);
-            if first || unnamed || changes.lost || changes.changed.iter().any(|of| KINDS.contains(&of.kind)) {
+            if first || unnamed || changes.lost || changes.changed.iter().any(|change| KINDS.contains(&change.of.kind)) {
                 return;
             }
         }

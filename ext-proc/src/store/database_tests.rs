@@ -67,7 +67,12 @@ async fn run_suite(make: impl AsyncFn(&'static str) -> DatabaseBackend) {
         changes_and_the_ledger_do_not_block_each_other,
     );
     use feed::*;
-    suite!(changes_are_fed_to_others, concurrent_writers_are_never_missed, a_feed_that_was_pruned_says_so,);
+    suite!(
+        changes_are_fed_to_others,
+        changes_have_the_version_of_the_entity,
+        concurrent_writers_are_never_missed,
+        a_feed_that_was_pruned_says_so,
+    );
     use lists::*;
     suite!(filters_choose, lists_are_sorted_and_paged, awkward_names_are_found);
     use prompts::*;

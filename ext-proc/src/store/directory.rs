@@ -129,9 +129,18 @@ pub struct Page {
 pub struct Changes {
     /// For the next ask.
     pub cursor: u64,
-    pub changed: Vec<EntityRef>,
+    pub changed: Vec<Change>,
     /// The feed was pruned beyond the cursor: anything may have changed.
     pub lost: bool,
+}
+
+/// A changed entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub of: EntityRef,
+    /// [`Entity::updated_ms`] since, or what would have followed the last one where it was deleted: who has read the entity
+    /// with this, or a higher one, has read the change.
+    pub version: u64,
 }
 
 /// Which audit rows.

@@ -6,6 +6,10 @@ fn team(id: impl ToString) -> EntityRef {
     EntityRef::new(EntityKind::Team, id.to_string())
 }
 
+fn named(changes: &Changes) -> Vec<EntityRef> {
+    changes.changed.iter().map(|change| change.of.clone()).collect()
+}
+
 pub(super) async fn changes_are_fed_to_others(one: Arc<dyn Database>, two: Arc<dyn Database>) {
     put(&*one, Entity::new(EntityKind::Team, "early")).await;
     let begin = two.changes(0).await.unwrap();
@@ -13,17 +17,52 @@ pub(super) async fn changes_are_fed_to_others(one: Arc<dyn Database>, two: Arc<d
     assert_eq!(two.changes(begin.cursor).await.unwrap().changed, []);
     let made = put(&*one, Entity::new(EntityKind::Team, "t")).await;
     let first = two.changes(begin.cursor).await.unwrap();
-    assert_eq!((first.changed, first.lost), (vec![team("t")], false));
+    assert_eq!((named(&first), first.lost), (vec![team("t")], false));
     assert_eq!(two.changes(first.cursor).await.unwrap().changed, []);
     apply(&*two, &[replace(&made, |team| team.blocked = true)]).await.unwrap();
     apply(&*two, &[Write::Delete(team("early"))]).await.unwrap();
     apply(&*two, &[Write::Delete(team("nobody"))]).await.unwrap();
     let second = one.changes(first.cursor).await.unwrap();
-    assert_eq!(second.changed, [team("early"), team("t")]);
+    assert_eq!(named(&second), [team("early"), team("t")]);
     // The ledger is no change: a busy gateway does not make everyone read again.
     one.write(&[SpendRow { charged: vec![team("t")], ..spend("c", "", Some(1)) }]).await.unwrap();
     assert_eq!(one.changes(second.cursor).await.unwrap().changed, []);
     assert!(one.changes(u64::from(u32::MAX) * 1_000).await.unwrap().lost, "a cursor of another database");
+}
+
+/// Who has read an entity with the version of a change has read the change.
+pub(super) async fn changes_have_the_version_of_the_entity(one: Arc<dyn Database>, two: Arc<dyn Database>) {
+    let mut cursor = two.changes(0).await.unwrap().cursor;
+    let mut last = async || {
+        let changes = two.changes(cursor).await.unwrap();
+        cursor = changes.cursor;
+        let versions = changes.changed.into_iter().map(|change| (change.of, change.version));
+        versions.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let made = put(&*one, new_key(1)).await;
+    let of = made.reference();
+    assert_eq!(last().await[&of], made.updated_ms);
+    let twice = [Write::ResetSpend { of: of.clone(), to_nanos: 9 }, Write::ResetSpend { of: of.clone(), to_nanos: 0 }];
+    let reset = apply(&*two, &twice).await.unwrap()[1].clone().unwrap();
+    assert!(reset.updated_ms > made.updated_ms);
+    assert_eq!(last().await[&of], reset.updated_ms);
+    // Ahead of the clock, as one is that another machine wrote.
+    let mut ahead = reset;
+    for _ in 0..300 {
+        let blocked = apply(&*one, &[replace(&ahead, |key| key.blocked = !key.blocked)]).await.unwrap();
+        ahead = blocked[0].clone().unwrap();
+    }
+    assert_eq!(last().await[&of], ahead.updated_ms);
+    apply(&*one, &[Write::Delete(of.clone())]).await.unwrap();
+    assert!(last().await[&of] > ahead.updated_ms, "nobody has read that it is gone");
+    let again = put(&*two, new_key(1)).await;
+    assert!(last().await[&of] >= again.updated_ms);
+    let to = Box::new(Entity { id: "hash2".into(), ..again.clone() });
+    let rotate = Write::Rotate { from: again.id.clone(), to, grace_until_ms: Some(2_000_000_000_000) };
+    let new = apply(&*one, &[rotate]).await.unwrap()[0].clone().unwrap();
+    let rotated = last().await;
+    assert!(rotated[&of] > again.updated_ms, "the old key");
+    assert_eq!(rotated[&new.reference()], new.updated_ms);
 }
 
 /// Transactions end in another order than they begin. Readers poll meanwhile.
@@ -40,7 +79,7 @@ pub(super) async fn concurrent_writers_are_never_missed(one: Arc<dyn Database>, 
                 let changes = database.changes(cursor).await.unwrap();
                 assert!(!changes.lost && changes.cursor >= cursor);
                 cursor = changes.cursor;
-                seen.extend(changes.changed);
+                seen.extend(named(&changes));
                 if last {
                     return seen;
                 }
@@ -96,12 +135,13 @@ pub(super) async fn a_transaction_that_takes_long_is_not_missed(server: &Postgre
         put(&*database, Entity::new(EntityKind::Team, format!("{n}"))).await;
         let changes = database.changes(cursor).await.unwrap();
         cursor = changes.cursor;
-        seen.extend(changes.changed);
+        seen.extend(named(&changes));
     }
     assert_eq!(seen, HashSet::from([team(0), team(1), team(2)]));
     slow.commit().await.unwrap();
     let changes = database.changes(cursor).await.unwrap();
-    assert!(changes.changed.contains(&team("slow")));
+    let slow = changes.changed.iter().find(|change| change.of == team("slow")).unwrap();
+    assert_eq!(slow.version, i64::MAX as u64, "a sidecar that knows no versions: nothing that was read is as new");
     assert_eq!(database.changes(changes.cursor).await.unwrap().changed, []);
 }
 

@@ -67,8 +67,8 @@ const ROTATED: &str = concat!(
     lock!()
 );
 const INSERT_CHANGES: &str = concat!(
-    "INSERT INTO attache_changes (at_ms, kind, id) SELECT at_ms, kind, id FROM ",
-    given!(at_ms bigint, kind text, id text)
+    "INSERT INTO attache_changes (at_ms, kind, id, version) SELECT at_ms, kind, id, version FROM ",
+    given!(at_ms bigint, kind text, id text, version bigint)
 );
 const INSERT_AUDIT: &str = concat!(
     "INSERT INTO attache_audit (at_ms, changed_by, key_id, action, kind, id, what, before_json, after_json) \
@@ -82,6 +82,7 @@ struct Change {
     at_ms: i64,
     #[serde(flatten)]
     of: Named,
+    version: i64,
 }
 
 #[derive(Serialize)]
@@ -116,7 +117,7 @@ pub(super) async fn apply(
         author,
         known: BTreeMap::new(),
         inserts: Vec::new(),
-        changes: Vec::new(),
+        changes: BTreeMap::new(),
         audit: Vec::new(),
     };
     work.read(writes).await?;
@@ -142,7 +143,8 @@ struct Work<'a> {
     known: BTreeMap<Named, Entity>,
     /// Inserted into `known`, not yet into the table: many go with one statement.
     inserts: Vec<EntityRecord>,
-    changes: Vec<Named>,
+    /// With the version since; of several changes the last.
+    changes: BTreeMap<Named, u64>,
     audit: Vec<AuditLine>,
 }
 
@@ -221,7 +223,7 @@ impl Work<'_> {
             return Err(StoreError::Conflict("id").into());
         }
         self.inserts.push(record);
-        self.changes.push(of.clone());
+        self.changed(of.clone(), new.updated_ms);
         self.known.insert(of, new.clone());
         Ok(new)
     }
@@ -251,7 +253,7 @@ impl Work<'_> {
     async fn update(&mut self, entity: Entity) -> Result<Entity, Failure> {
         let (record, entity) = stored(&entity)?;
         sqlx::query(UPDATE).bind(given(&[record])?).execute(&mut *self.transaction).await?;
-        self.changes.push(named(&entity));
+        self.changed(named(&entity), entity.updated_ms);
         self.known.insert(named(&entity), entity.clone());
         Ok(entity)
     }
@@ -259,21 +261,27 @@ impl Work<'_> {
     async fn delete(&mut self, of: &EntityRef) -> Result<Option<Entity>, Failure> {
         let of = Named::from(of);
         let Some(entity) = self.known.get(&of).cloned() else { return Ok(None) };
-        self.remove(&of).await?;
+        self.remove(&entity).await?;
         if entity.kind == EntityKind::Key {
             for old in self.rotated(&of.id).await? {
-                self.remove(&named(&old)).await?;
+                self.remove(&old).await?;
             }
         }
         self.note("deleted", Some(&entity), None);
         Ok(Some(entity))
     }
 
-    async fn remove(&mut self, of: &Named) -> Result<(), Failure> {
+    async fn remove(&mut self, entity: &Entity) -> Result<(), Failure> {
+        let of = named(entity);
         sqlx::query(DELETE).bind(of.kind).bind(&of.id).execute(&mut *self.transaction).await?;
-        self.known.remove(of);
-        self.changes.push(of.clone());
+        self.known.remove(&of);
+        self.changed(of, self.after(entity));
         Ok(())
+    }
+
+    fn changed(&mut self, of: Named, version: u64) {
+        let last = self.changes.entry(of).or_default();
+        *last = version.max(*last);
     }
 
     async fn rotated(&mut self, successor: &str) -> Result<Vec<Entity>, Failure> {
@@ -302,7 +310,7 @@ impl Work<'_> {
         };
         new.settings.account.get_or_insert_with(|| before.account().to_owned());
         let earlier = self.rotated(&of.id).await?;
-        self.remove(&of).await?;
+        self.remove(&before).await?;
         let new = self.insert(new)?;
         self.flush().await?;
         // Hashes that were rotated earlier and are still good now stand for the new one.
@@ -350,13 +358,14 @@ impl Work<'_> {
     /// Audit rows and the feed's entries.
     async fn record(&mut self) -> Result<(), Failure> {
         let at_ms = signed(self.now_ms);
-        let mut changes = std::mem::take(&mut self.changes);
-        changes.sort_unstable();
-        changes.dedup();
+        let changes = std::mem::take(&mut self.changes);
         if changes.is_empty() {
             return Ok(());
         }
-        let changes: Vec<Change> = changes.into_iter().map(|of| Change { at_ms, of }).collect();
+        let changes: Vec<Change> = changes
+            .into_iter()
+            .map(|(of, version)| Change { at_ms, of, version: signed(version) })
+            .collect();
         sqlx::query(INSERT_CHANGES).bind(given(&changes)?).execute(&mut *self.transaction).await?;
         sqlx::query(INSERT_AUDIT).bind(given(&self.audit)?).execute(&mut *self.transaction).await?;
         Ok(())

@@ -14,7 +14,7 @@ use super::{BACKEND, Connection, Db, MUTATION, READ, Store, WRITE, feed};
 use crate::entity::{Entity, EntityRef};
 use crate::store::memory::wall_ms;
 use crate::store::{
-    AuditFilter, AuditRow, Author, Changes, Directory, Filter, Page, StoreError, UsageSum, Write,
+    AuditFilter, AuditRow, Author, Change, Changes, Directory, Filter, Page, StoreError, UsageSum, Write,
 };
 
 /// Writes of one change from which it is an import, which takes its time.
@@ -139,12 +139,14 @@ impl Directory for Store {
         let (next, lost, named) = lease.end(answer)?;
         let mut changed = Vec::with_capacity(named.len());
         if cursor != 0 {
-            for (kind_name, id) in named {
+            for (kind_name, id, version) in named {
                 // A kind that only a newer sidecar knows is nothing to us.
-                changed.extend(kind(&kind_name).ok().map(|kind| EntityRef::new(kind, id)));
+                let Ok(kind) = kind(&kind_name) else { continue };
+                changed.push(Change { of: EntityRef::new(kind, id), version: unsigned(version) });
             }
-            changed.sort_unstable();
-            changed.dedup();
+            // The last change of each.
+            changed.sort_unstable_by(|a, b| (&a.of, b.version).cmp(&(&b.of, a.version)));
+            changed.dedup_by(|later, first| later.of == first.of);
         }
         Ok(Changes { cursor: unsigned(next), changed, lost: lost && cursor != 0 })
     }
