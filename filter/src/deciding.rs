@@ -1,5 +1,7 @@
 //! Decisions that the gate asks for itself: what the root asks, and what follows for each request that waits.
 
+use std::rc::Rc;
+
 use attache_llm::contract::{DecideAnswer, Decided, Go, PLAN_HEADER, Refuse};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MapType;
@@ -94,7 +96,7 @@ fn take_over(vm: &mut Vm, waiter: &Waiter, answer: Result<Decided, u16>) -> Opti
     Some(match answer {
         Ok(Decided::Go(mut go)) => {
             stats.learn_group(&go.note.group);
-            request.decided(std::mem::take(&mut go.note), go.walk.take());
+            request.decided(std::mem::take(&mut go.note), go.walk.take().map(Rc::new));
             Word::Go(go)
         }
         Ok(Decided::Refuse(refuse)) => Word::Refuse(refuse),

@@ -149,14 +149,21 @@ impl<'a> Edited<'a> {
 #[must_use]
 pub fn serialized<N: AsRef<[u8]>, V: AsRef<[u8]>>(map: &[(N, V)]) -> Vec<u8> {
     let length = |text: &[u8]| u32::try_from(text.len()).unwrap_or(0).to_le_bytes();
-    let mut out = Vec::new();
-    out.extend(u32::try_from(map.len()).unwrap_or(0).to_le_bytes());
+    // Of each text its length, itself and a zero.
+    let bytes = map.iter().map(|(name, value)| {
+        let texts = name.as_ref().len().saturating_add(value.as_ref().len());
+        texts.saturating_add(2 * LENGTH + 2)
+    });
+    let mut out = Vec::with_capacity(bytes.fold(LENGTH, usize::saturating_add));
+    out.extend_from_slice(&u32::try_from(map.len()).unwrap_or(0).to_le_bytes());
     for (name, value) in map {
-        out.extend(length(name.as_ref()));
-        out.extend(length(value.as_ref()));
+        out.extend_from_slice(&length(name.as_ref()));
+        out.extend_from_slice(&length(value.as_ref()));
     }
-    for text in map.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]) {
-        out.extend(text);
+    for (name, value) in map {
+        out.extend_from_slice(name.as_ref());
+        out.push(0);
+        out.extend_from_slice(value.as_ref());
         out.push(0);
     }
     out

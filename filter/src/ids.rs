@@ -2,13 +2,16 @@
 //!
 //! The clock alone will not do: two workers were seen to read the same microsecond. Each VM therefore takes a number
 //! from a counter in Envoy's shared data and counts its own requests. Neither survives a restart or is shared between
-//! hosts, so the VM's start time, the request's time and `x-request-id` (random, from Envoy) go in as well. The result
-//! is 122 bits of their hash in the form of a UUID (version 8), as clients expect of a call id.
+//! hosts, so the VM's start time, the request's time and `x-request-id` (random, from Envoy) go in as well, of every
+//! second request. The result is 122 bits of their hash in the form of a UUID (version 8), as clients expect of a call id.
 
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
 use sha2::{Digest, Sha256};
+
+/// Bytes of an id.
+const ID: usize = 16;
 
 /// Attempts at the shared counter before giving up; workers start at the same time, so a few collide.
 const MAX_CLAIMS: usize = 1_000;
@@ -43,16 +46,21 @@ pub struct CallIds {
     sequence: u64,
     /// Of all request ids so far: what Envoy drew is in the ids of those that are made ahead, too.
     drawn: u64,
+    /// A hash is long enough for two ids: the second one.
+    spare: Option<[u8; ID]>,
 }
 
 impl CallIds {
     #[must_use]
     pub fn new(vm: u64, start_ns: u64) -> Self {
-        Self { vm, start_ns, sequence: 0, drawn: 0 }
+        Self { vm, start_ns, sequence: 0, drawn: 0, spare: None }
     }
 
     /// A new id. `request_id` may be anything, also the client's own choice, or nothing.
     pub fn next(&mut self, now_us: u64, request_id: &[u8]) -> String {
+        if let Some(spare) = self.spare.take() {
+            return uuid(&spare);
+        }
         self.sequence = self.sequence.wrapping_add(1);
         let mut drawn = FixedState::with_seed(self.drawn).build_hasher();
         drawn.write(request_id);
@@ -62,14 +70,16 @@ impl CallIds {
         for part in [self.vm, self.start_ns, self.sequence, now_us, self.drawn] {
             hash.update(part.to_le_bytes());
         }
-        uuid(&hash.finalize())
+        let digest = hash.finalize();
+        self.spare = digest.last_chunk().copied();
+        uuid(&digest)
     }
 }
 
 /// The first 128 bits of `digest` in UUID form, with version 8 and the RFC's variant.
 fn uuid(digest: &[u8]) -> String {
     let mut text = String::with_capacity(36);
-    for (n, byte) in digest.iter().take(16).enumerate() {
+    for (n, byte) in digest.iter().take(ID).enumerate() {
         if matches!(n, 4 | 6 | 8 | 10) {
             text.push('-');
         }

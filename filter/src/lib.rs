@@ -26,7 +26,7 @@
 //! With `attache envoy --decisions ext-proc` the question is a header (x-attache-ask) and Envoy's ext_proc asks; plan, note
 //! and walk are dynamic metadata then.
 //!
-//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `questions`, `stock`, `due`, `walk` and `answer` know nothing
+//! `bounded`, `keys`, `identity`, `said`, `usage`, `ids`, `auth`, `stats`, `intake`, `requests`, `redirect`, `questions`, `stock`, `shown`, `due`, `walk` and `answer` know nothing
 //! of Envoy and are tested natively. `host`, `abi`, `peer`, `vm`, `root`, `deciding`, `gate`, `finish`, `adapter` and `outgoing` are thin hosts over
 //! them.
 //!
@@ -66,6 +66,7 @@ pub mod reply;
 pub mod requests;
 pub mod root;
 pub mod said;
+pub mod shown;
 pub mod stats;
 pub mod stock;
 pub mod usage;

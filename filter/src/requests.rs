@@ -14,6 +14,7 @@ use attache_llm::scan::Scanned;
 use attache_llm::usage::Usage;
 
 use crate::said::Asked;
+use crate::shown::Shown;
 use crate::walk;
 
 /// Attempts recorded per request: most have one, and a plan has twelve.
@@ -74,7 +75,7 @@ pub struct Passes {
     /// Group that the first pass planned for.
     pub group: Option<String>,
     /// What the first pass tells the client of its limits; later passes reserve nothing of them.
-    pub headers: Vec<(String, String)>,
+    pub headers: Shown,
     /// The gate waits for the sidecar's decision about this pass.
     pub undecided: bool,
     /// Note of this pass's decision, where the gate asked for it. The gate takes it out when it answers.
@@ -284,17 +285,17 @@ impl Request {
     }
 
     /// The sidecar decided about this pass. (Where ext_proc asked, note and walk are in the dynamic metadata.)
-    pub fn decided(&mut self, note: Note, walk: Option<Walk>) {
+    pub fn decided(&mut self, note: Note, walk: Option<Rc<Walk>>) {
         self.passes.decided = Some(note).filter(|note| note.contract == VERSION);
         let walk = walk.filter(|walk| walk.contract == VERSION);
-        self.passes.walk = WalkState::Read(walk.map(Rc::new));
+        self.passes.walk = WalkState::Read(walk);
     }
 
     /// Envoy is asked to redirect: another pass may begin. `note` is the decision's that is to be replaced.
     pub fn ask_again(&mut self, mut note: Option<Note>, now_us: u64) {
         self.passes.asked_us = Some(now_us);
         if let Some(note) = note.as_mut().filter(|note| !note.response_headers.is_empty()) {
-            self.passes.headers = std::mem::take(&mut note.response_headers);
+            self.passes.headers = std::mem::take(&mut note.response_headers).into();
         }
         if self.passes.group.is_none() {
             self.passes.group = note.as_ref().map(|note| note.group.clone());

@@ -9,11 +9,12 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use attache_llm::contract::{Ask, Go, Lease, LeaseAsk, LeaseUse, Leased, MAX_LEASE_CALLS, Note};
+use attache_llm::contract::{Ask, Go, Lease, LeaseAsk, LeaseUse, Leased, MAX_LEASE_CALLS, Note, Walk};
 use attache_llm::path::Endpoint;
 use foldhash::fast::FixedState;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::shown::Shown;
 use crate::vm::Map;
 
 /// Requests are counted for so long, milliseconds.
@@ -40,16 +41,40 @@ const MAX_RETURNED: usize = 4_096;
 pub struct Held {
     /// The id of the request that uses it.
     pub call_id: String,
-    pub go: Rc<Go>,
+    lease: Rc<Granted>,
     part: LeaseUse,
     until_ms: u64,
 }
 
+/// What the requests of a lease have in common.
+#[derive(Debug)]
+struct Granted {
+    /// Without headers for the answer and walk.
+    go: Go,
+    headers: Rc<[(String, String)]>,
+    walk: Option<Rc<Walk>>,
+}
+
 impl Held {
-    /// What it says to the gate, as a decision for this request alone would.
+    /// What goes with the request.
+    #[must_use]
+    pub fn go(&self) -> &Go {
+        &self.lease.go
+    }
+
+    #[must_use]
+    pub fn walk(&self) -> Option<Rc<Walk>> {
+        self.lease.walk.clone()
+    }
+
+    /// What it says to the gate, as a decision for this request alone would, but for [`Self::shown`].
     pub fn note(&mut self) -> Note {
-        let LeaseUse { reservation, response_headers } = std::mem::take(&mut self.part);
-        Note { reservation, response_headers, ..self.go.note.clone() }
+        Note { reservation: self.part.reservation.take(), ..self.lease.go.note.clone() }
+    }
+
+    /// Headers for the client's answer.
+    pub fn shown(&mut self) -> Shown {
+        Shown::of_lease(&self.lease.headers, std::mem::take(&mut self.part.headers))
     }
 }
 
@@ -221,13 +246,16 @@ impl Stocks {
             stock.asked = stock.asked.saturating_sub(calls.len());
             match answer {
                 Leased::Granted(lease) if lease.uses.len() == calls.len() => {
-                    let Lease { go, uses, for_ms } = *lease;
-                    let (go, until_ms) = (Rc::new(go), sent_ms.saturating_add(for_ms));
+                    let Lease { mut go, uses, for_ms } = *lease;
+                    let headers = std::mem::take(&mut go.note.response_headers).into();
+                    let walk = go.walk.take().map(Rc::new);
+                    let lease = Rc::new(Granted { go, headers, walk });
+                    let until_ms = sent_ms.saturating_add(for_ms);
                     let held = calls.into_iter().zip(uses);
                     stock.held.extend(held.map(|(call_id, part)| Held {
                         call_id,
                         part,
-                        go: Rc::clone(&go),
+                        lease: Rc::clone(&lease),
                         until_ms,
                     }));
                 }

@@ -23,11 +23,11 @@ fn asks(stocks: &mut Stocks) -> Vec<(LeaseAsk, Wanted)> {
 }
 
 fn granted(calls: &[String]) -> Leased {
-    let part = |call: &String| LeaseUse {
-        reservation: Some(format!("r-{call}")),
-        response_headers: vec![("x-left".into(), call.clone())],
-    };
-    let go = Go { plan: "P".into(), ..Go::default() };
+    let part =
+        |call: &String| LeaseUse { reservation: Some(format!("r-{call}")), headers: vec![(1, call.clone())] };
+    let shown = ["x-limit", "x-left"].map(|name| (name.to_owned(), "9".to_owned()));
+    let note = Note { response_headers: shown.into(), ..Note::default() };
+    let go = Go { plan: "P".into(), note, walk: Some(Walk::default()), ..Go::default() };
     Leased::Granted(Box::new(Lease { go, uses: calls.iter().map(part).collect(), for_ms: 100 }))
 }
 
@@ -68,7 +68,8 @@ fn a_busy_kind_is_decided_ahead_and_the_question_is_as_long_as_the_longest_of_it
     assert_eq!(held.call_id, "call-1", "in order");
     let note = held.note();
     assert_eq!(note.reservation.as_deref(), Some("r-call-1"));
-    assert_eq!(note.response_headers, [("x-left".to_owned(), "call-1".to_owned())]);
+    assert!(note.response_headers.is_empty() && held.walk().is_some() && held.go().plan == "P");
+    assert_eq!(held.shown().iter().collect::<Vec<_>>(), [("x-limit", "9"), ("x-left", "call-1")]);
     assert_eq!((one.call_id.as_str(), one.input_tokens), ("mine", 97), "the question is left as it was");
     one.input_tokens = 105;
     assert!(stocks.find(&mut one, 43).held.is_none(), "longer than what was decided about");

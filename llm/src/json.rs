@@ -30,8 +30,8 @@ pub(crate) fn members(data: &[u8]) -> Option<Vec<Member<'_>>> {
     }
     loop {
         let key_start = skip_space(data, at);
-        let key_end = skip_string(data, key_start)?;
-        let key = text(data.get(key_start..key_end)?)?;
+        let (key_end, plain) = string(data, key_start)?;
+        let key = decoded(data.get(key_start..key_end)?, plain)?;
         let start = skip_space(data, expect(data, skip_space(data, key_end), b':')?);
         let end = skip_value(data, start)?;
         found.push(Member { key, value: start..end });
@@ -110,13 +110,20 @@ fn plain_len(data: &[u8]) -> Option<usize> {
 
 /// End of the string whose opening quote is at `at`.
 pub(crate) fn skip_string(data: &[u8], at: usize) -> Option<usize> {
+    string(data, at).map(|(end, _)| end)
+}
+
+/// As [`skip_string`]; and is nothing in it escaped?
+fn string(data: &[u8], at: usize) -> Option<(usize, bool)> {
     let mut at = expect(data, at, b'"')?;
+    let mut plain = true;
     loop {
         let next = at.checked_add(memchr2(b'"', b'\\', data.get(at..)?)?)?;
         at = match data.get(next)? {
-            b'"' => return next.checked_add(1),
+            b'"' => return Some((next.checked_add(1)?, plain)),
             _ => next.checked_add(2)?,
         };
+        plain = false;
     }
 }
 
@@ -132,8 +139,13 @@ fn expect(data: &[u8], at: usize, byte: u8) -> Option<usize> {
 
 /// The text of a JSON string, quotes included in `raw`; borrowed when nothing is escaped.
 pub(crate) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
+    decoded(raw, !raw.contains(&b'\\'))
+}
+
+/// As [`text`], where it is known whether nothing is escaped.
+fn decoded(raw: &[u8], plain: bool) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if inner.contains(&b'\\') {
+    if !plain {
         return serde_json::from_slice::<String>(raw).ok().map(Cow::Owned);
     }
     std::str::from_utf8(inner).ok().map(Cow::Borrowed)

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::{Entity, EntityKind, EntityRef};
 use crate::store::{
-    AuditFilter, AuditRow, Author, Change, Changes, Directory, Filter, Page, PromptRow, Sort, SpendRow, StoreError,
-    UsageSum, Write,
+    AuditFilter, AuditRow, Author, Change, Changes, Directory, Filter, Page, PromptRow, Sort, SpendRow,
+    StoreError, UsageSum, Write,
 };
 
 pub(crate) use ledger::Fault;

@@ -254,7 +254,8 @@ impl Cache {
                 self.key_changes.fetch_add(1, Ordering::Relaxed);
             }
             let print = self.print(kind, &of.id);
-            let known = self.known.get(&print).filter(|known| known.asked == kind && known.entity.id == of.id);
+            let known =
+                self.known.get(&print).filter(|known| known.asked == kind && known.entity.id == of.id);
             if !known.is_some_and(|known| known.entity.updated_ms >= version) {
                 self.known.invalidate(&print);
             }

@@ -103,7 +103,11 @@ async fn ahead(app: &App, ask: &LeaseAsk) -> Ahead {
     let ask = serde_json::from_str::<Ask>(ask.ask.get()).ok()?;
     let deciding = timeout(PATIENCE, AssertUnwindSafe(app.lease(&ask, calls)).catch_unwind());
     let (decision, for_ms) = deciding.await.ok()?.ok()??;
-    (!is_too_long(&decision.plan)).then(|| (Box::new(decision), for_ms))
+    let named = |headers: &[(String, String)]| {
+        decision.response_headers.iter().map(|(name, _)| name).eq(headers.iter().map(|(name, _)| name))
+    };
+    let fits = !is_too_long(&decision.plan) && decision.more.iter().all(|one| named(&one.response_headers));
+    fits.then(|| (Box::new(decision), for_ms))
 }
 
 /// Gives a decision ahead away, and all its reservations.
@@ -115,14 +119,19 @@ fn leased(app: &App, ahead: Ahead) -> Leased {
     let more = std::mem::take(&mut decision.more);
     let mut go = wire_go(going(*decision, app.envoy.is_fixed()).0);
     let reservation = go.note.reservation.take();
-    let mut uses =
-        vec![LeaseUse { reservation, response_headers: std::mem::take(&mut go.note.response_headers) }];
+    let mut uses = vec![LeaseUse { reservation, headers: Vec::new() }];
     uses.extend(more.into_iter().map(|one| LeaseUse {
         reservation: Some(one.reservation.hand_over()).filter(|id| !id.is_empty()),
-        response_headers: one.response_headers,
+        headers: differing(&go.note.response_headers, one.response_headers),
     }));
     app.metrics.leases.granted(uses.len());
     Leased::Granted(Box::new(Lease { go, uses, for_ms }))
+}
+
+/// The values that are not those of `first`, by place: of fourteen headers three or four say what is left.
+fn differing(first: &[(String, String)], own: Vec<(String, String)>) -> Vec<(usize, String)> {
+    let pairs = first.iter().zip(own).enumerate();
+    pairs.filter(|(_, (first, own))| first.1 != own.1).map(|(place, (_, own))| (place, own.1)).collect()
 }
 
 /// Would Envoy drop the plan in silence? Only looked into where the names are unusually long.

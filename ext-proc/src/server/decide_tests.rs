@@ -26,3 +26,14 @@ fn a_plan_that_envoy_would_drop_is_known_and_no_other() {
         assert_eq!(is_too_long(&plan), encoded(&groups(&plan)).len() >= MAX_PLAN_HEADER, "{name}");
     }
 }
+
+#[test]
+fn a_use_of_a_lease_tells_the_values_that_are_its_own() {
+    let headers = |left: &str| -> Vec<(String, String)> {
+        [("limit", "9"), ("left", left), ("reset", "5s")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into()
+    };
+    assert_eq!(differing(&headers("8"), headers("7")), [(1, "7".to_owned())]);
+    assert!(differing(&headers("8"), headers("8")).is_empty());
+}

@@ -149,7 +149,11 @@ impl Follow {
             let unnamed = self.cursor == Some(0) && changes.cursor != 0;
             let first = self.cursor.is_none();
             self.cursor = Some(changes.cursor);
-            if first || unnamed || changes.lost || changes.changed.iter().any(|change| KINDS.contains(&change.of.kind)) {
+            if first
+                || unnamed
+                || changes.lost
+                || changes.changed.iter().any(|change| KINDS.contains(&change.of.kind))
+            {
                 return;
             }
         }

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use directory::{AuditFilter, AuditRow, Author, Change, Changes, Directory, Filter, Page, Sort, UsageSum, Write};
+pub use directory::{
+    AuditFilter, AuditRow, Author, Change, Changes, Directory, Filter, Page, Sort, UsageSum, Write,
+};
 pub use memory::Memory;
 pub use prompts::{PromptRow, Prompts};
 pub use redis::{RedisCounters, RedisStream, StreamEntry, StreamServer};

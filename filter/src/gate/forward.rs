@@ -61,11 +61,12 @@ fn take(mut request: Request, mut held: Held, wake: bool) -> Next {
     let call_id = std::mem::take(&mut held.call_id);
     host::set_property(CALL_PROPERTY, &call_id);
     host::set_header(MapType::HttpRequestHeaders, CALL_HEADER, &call_id);
-    deciding::set(&held.go);
+    deciding::set(held.go());
     request.call_id.clone_from(&call_id);
-    request.decided(held.note(), held.go.walk.clone());
+    request.decided(held.note(), held.walk());
+    request.passes.headers = held.shown();
     vm::with(|vm| {
-        vm.stats.learn_group(&held.go.note.group);
+        vm.stats.learn_group(&held.go().note.group);
         vm.stats.count("leased", 1);
         vm.requests.insert(call_id.clone(), request);
     });

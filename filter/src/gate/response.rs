@@ -13,6 +13,7 @@ use crate::headers::Headers;
 use crate::host;
 use crate::redirect::STATUS_HEADER;
 use crate::said::Answered;
+use crate::shown::Shown;
 use crate::vm;
 
 /// What the record of a request says of it to the client.
@@ -21,7 +22,7 @@ struct Facts {
     retries: String,
     fallbacks: String,
     /// What the first pass tells of the caller's limits.
-    headers: Vec<(String, String)>,
+    headers: Shown,
 }
 
 impl Gate {
@@ -140,7 +141,7 @@ impl Gate {
             }
         }
         if let Some(facts) = &facts {
-            for (name, value) in &facts.headers {
+            for (name, value) in facts.headers.iter() {
                 answer.set(name, value);
             }
             if let Some(deployment) = &facts.deployment {

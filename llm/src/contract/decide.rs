@@ -77,7 +77,7 @@ pub enum Leased {
 /// back ([`super::UsageBatch::returned`]); what is, is settled by its usage record as every reservation is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// As for a single request, but what [`LeaseUse`] has is not in its note.
+    /// As for a single request, the first one. Its note has no reservation: [`LeaseUse`] has.
     pub go: Go,
     /// Per call, in order.
     pub uses: Vec<LeaseUse>,
@@ -86,13 +86,14 @@ pub struct Lease {
     pub for_ms: u64,
 }
 
-/// One request's part of a [`Lease`]: what its [`Note`] says of it alone.
+/// One request's part of a [`Lease`]: what its [`Note`] would say of it alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseUse {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// Values of [`Note::response_headers`] that differ from those in [`Lease::go`], by place. Names are the same for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub response_headers: Vec<(String, String)>,
+    pub headers: Vec<(usize, String)>,
 }
 
 /// What became of one question.

@@ -42,7 +42,10 @@ pub(super) async fn changes_have_the_version_of_the_entity(one: Arc<dyn Database
     let made = put(&*one, new_key(1)).await;
     let of = made.reference();
     assert_eq!(last().await[&of], made.updated_ms);
-    let twice = [Write::ResetSpend { of: of.clone(), to_nanos: 9 }, Write::ResetSpend { of: of.clone(), to_nanos: 0 }];
+    let twice = [
+        Write::ResetSpend { of: of.clone(), to_nanos: 9 },
+        Write::ResetSpend { of: of.clone(), to_nanos: 0 },
+    ];
     let reset = apply(&*two, &twice).await.unwrap()[1].clone().unwrap();
     assert!(reset.updated_ms > made.updated_ms);
     assert_eq!(last().await[&of], reset.updated_ms);
@@ -141,7 +144,11 @@ pub(super) async fn a_transaction_that_takes_long_is_not_missed(server: &Postgre
     slow.commit().await.unwrap();
     let changes = database.changes(cursor).await.unwrap();
     let slow = changes.changed.iter().find(|change| change.of == team("slow")).unwrap();
-    assert_eq!(slow.version, i64::MAX as u64, "a sidecar that knows no versions: nothing that was read is as new");
+    assert_eq!(
+        slow.version,
+        i64::MAX as u64,
+        "a sidecar that knows no versions: nothing that was read is as new"
+    );
     assert_eq!(database.changes(changes.cursor).await.unwrap().changed, []);
 }
 

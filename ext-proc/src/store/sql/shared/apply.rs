@@ -362,10 +362,8 @@ impl Work<'_> {
         if changes.is_empty() {
             return Ok(());
         }
-        let changes: Vec<Change> = changes
-            .into_iter()
-            .map(|(of, version)| Change { at_ms, of, version: signed(version) })
-            .collect();
+        let changes: Vec<Change> =
+            changes.into_iter().map(|(of, version)| Change { at_ms, of, version: signed(version) }).collect();
         sqlx::query(INSERT_CHANGES).bind(given(&changes)?).execute(&mut *self.transaction).await?;
         sqlx::query(INSERT_AUDIT).bind(given(&self.audit)?).execute(&mut *self.transaction).await?;
         Ok(())
