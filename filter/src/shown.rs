@@ -8,18 +8,26 @@ type Headers = [(String, String)];
 /// The headers, and which of them have other values for this request: most are the same for all of a lease, and a copy of
 /// thirty texts for each request took longer than its decision. Cheap to copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Shown(Option<Rc<(Rc<Headers>, Vec<(usize, String)>)>>);
+pub struct Shown(Option<Rc<Parts>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parts {
+    common: Rc<Headers>,
+    /// By place in `common`.
+    own: Vec<(usize, String)>,
+}
 
 impl Shown {
     /// Those of a lease, where this request's own values stand at these places.
     #[must_use]
     pub fn of_lease(common: &Rc<Headers>, own: Vec<(usize, String)>) -> Self {
-        Self((!common.is_empty()).then(|| Rc::new((Rc::clone(common), own))))
+        Self((!common.is_empty()).then(|| Rc::new(Parts { common: Rc::clone(common), own })))
     }
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let (common, own) = self.0.as_deref().map_or((&[][..], &[][..]), |(common, own)| (common, own));
+        let (common, own) =
+            self.0.as_deref().map_or((&[][..], &[][..]), |parts| (&*parts.common, parts.own.as_slice()));
         common.iter().enumerate().map(|(place, (name, value))| {
             let own = own.iter().find(|(at, _)| *at == place);
             (name.as_str(), own.map_or(value, |(_, value)| value).as_str())

@@ -256,7 +256,7 @@ impl Cache {
             let print = self.print(kind, &of.id);
             let known =
                 self.known.get(&print).filter(|known| known.asked == kind && known.entity.id == of.id);
-            if !known.is_some_and(|known| known.entity.updated_ms >= version) {
+            if known.is_none_or(|known| known.entity.updated_ms < version) {
                 self.known.invalidate(&print);
             }
             self.unknown.invalidate(&print);
