@@ -74,7 +74,8 @@ pub struct Passes {
     pub note: Option<Note>,
     /// Group that the first pass planned for.
     pub group: Option<String>,
-    /// What the first pass tells the client of its limits; later passes reserve nothing of them.
+    /// What the first pass tells the client of its limits; later passes reserve nothing of them. Here from the beginning where
+    /// it was decided ahead, else in the pass's note until another one begins.
     pub headers: Shown,
     /// The gate waits for the sidecar's decision about this pass.
     pub undecided: bool,
